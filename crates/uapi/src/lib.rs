@@ -4,10 +4,22 @@
 //! of contexts, helper arguments and packet headers, as of Linux 6.18. Nothing is generated, nothing
 //! is unsafe, and every kernel enumeration is an open newtype that also holds values of newer kernels.
 
+pub mod arch;
+pub mod ctx;
+pub mod flags;
+pub mod layout;
+pub mod net;
+pub mod structs;
+
+mod actions;
+mod codes;
 mod enums;
 mod helper;
 mod helper_table;
 mod types;
 
+pub use actions::*;
+pub use codes::*;
 pub use helper::*;
+pub use layout::{Field, Layout, Width};
 pub use types::*;
