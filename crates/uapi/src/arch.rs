@@ -54,7 +54,7 @@ pub mod x86_64 {
 
         /// Context of a perf event program.
         pub mod bpf_perf_event_data = "bpf_perf_event_data": 184 {
-            /// Registers, laid out as [`pt_regs`](self::pt_regs).
+            /// Registers, laid out as `pt_regs`.
             regs: [u64; 21],
             /// Period of the event.
             sample_period: u64,
@@ -84,7 +84,7 @@ pub mod arm64 {
 
         /// Context of a perf event program.
         pub mod bpf_perf_event_data = "bpf_perf_event_data": 288 {
-            /// Registers, laid out as [`user_pt_regs`](super::user_pt_regs).
+            /// Registers, laid out as `user_pt_regs`.
             regs: [u64; 34],
             /// Period of the event.
             sample_period: u64,

@@ -191,3 +191,40 @@ uapi_enum! {
         PROD_POS = 3 => BPF_RB_PROD_POS,
     }
 }
+
+uapi_enum! {
+    /// What the first argument of a `WRITE_HDR_OPT` event says.
+    pub WriteHdrTcp: u32, "BPF_WRITE_HDR_TCP_" {
+        /// The packet is not built yet; reserve for the current segment size.
+        CURRENT_MSS = 1,
+        /// The SYN-ACK carries a cookie.
+        SYNACK_COOKIE = 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    macro_rules! check_tables {
+        ($($ty:ident)*) => {
+            $(
+                let values: HashSet<_> = $ty::ALL.iter().collect();
+                assert_eq!(values.len(), $ty::ALL.len(), stringify!($ty));
+                for value in $ty::ALL {
+                    assert_eq!($ty::from_name(&value.to_string()), Some(*value));
+                }
+            )*
+        };
+    }
+
+    #[test]
+    fn rows_are_unique_and_names_lead_back() {
+        check_tables! {
+            SockOp TcpState FibResult MtuResult HdrStart AdjRoomMode LwtEncapMode CsumLevel SkbClock
+            RingbufQuery WriteHdrTcp
+        }
+        assert_eq!(FibResult(77).to_string(), "BPF_FIB_LKUP_RET_77");
+    }
+}

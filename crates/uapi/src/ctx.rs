@@ -1,6 +1,8 @@
 //! What R1 points to when a program starts.
 //!
 //! Pointers to packet data are 32 bits wide in the older structures; the kernel widens the load.
+//! Ports and ether types that fill 32 bits hold a 16-bit number in network order: the whole field is
+//! not a swapped 32-bit number, so it is typed `u32` and compared with the swapped 16-bit number.
 
 crate::layout! {
     /// Every context in this module.
@@ -32,14 +34,14 @@ crate::layout! {
         mark: u32,
         /// Transmit queue.
         queue_mapping: u32,
-        /// Ether type.
-        protocol: be32,
+        /// Ether type; 16 bits in network order, so compare with `be16`.
+        protocol: u32,
         /// Whether a VLAN tag is kept beside the packet.
         vlan_present: u32,
         /// That tag.
         vlan_tci: u32,
-        /// That tag's protocol.
-        vlan_proto: be32,
+        /// That tag's protocol; 16 bits in network order, so compare with `be16`.
+        vlan_proto: u32,
         /// Priority in queueing.
         priority: u32,
         /// Device that received the packet.
@@ -70,8 +72,8 @@ crate::layout! {
         remote_ip6: [be32; 4],
         /// The socket's own IPv6 address.
         local_ip6: [be32; 4],
-        /// The peer's port.
-        remote_port: be32,
+        /// The peer's port; 16 bits in network order, so compare with `be16`.
+        remote_port: u32,
         /// The socket's own port, in host order.
         local_port: u32,
         /// Start of the metadata that XDP left.
@@ -136,8 +138,8 @@ crate::layout! {
         remote_ip6: [be32; 4],
         /// The socket's own IPv6 address.
         local_ip6: [be32; 4],
-        /// The peer's port.
-        remote_port: be32,
+        /// The peer's port; 16 bits in network order, so compare with `be16`.
+        remote_port: u32,
         /// The socket's own port, in host order.
         local_port: u32,
         /// Bytes in the message.
@@ -154,8 +156,8 @@ crate::layout! {
         data_end: ptr,
         /// Bytes from the transport header on.
         len: u32,
-        /// Ether type.
-        eth_protocol: be32,
+        /// Ether type; 16 bits in network order, so compare with `be16`.
+        eth_protocol: u32,
         /// IP protocol.
         ip_protocol: u32,
         /// Whether the group is bound to the wildcard address.
@@ -188,8 +190,8 @@ crate::layout! {
         remote_ip6: [be32; 4],
         /// The socket's own IPv6 address.
         local_ip6: [be32; 4],
-        /// The peer's port.
-        remote_port: be32,
+        /// The peer's port; 16 bits in network order, so compare with `be16`.
+        remote_port: u32,
         /// The socket's own port, in host order.
         local_port: u32,
         /// Whether all fields of the socket are there.
@@ -266,8 +268,8 @@ crate::layout! {
         user_ip4: be32,
         /// The IPv6 address; writable.
         user_ip6: [be32; 4],
-        /// The port; writable.
-        user_port: be32,
+        /// The port; writable; 16 bits in network order, so compare with `be16`.
+        user_port: u32,
         /// Address family of the socket.
         family: u32,
         /// Socket type.
