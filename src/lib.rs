@@ -1,1 +1,11 @@
-//! facade
+//! BPF programs from Rust values: a checked assembler, no clang, no libbpf.
+//!
+//! This crate defines nothing: it gathers the workspace's crates under one name.
+//!
+//! - [`dsl`] is what a file of programs imports.
+//! - [`asm`] builds, checks, prints and parses programs.
+//! - [`uapi`] holds the kernel's facts: types, helpers, layouts.
+
+pub use bpfsmith_asm as asm;
+pub use bpfsmith_asm::{code, dsl};
+pub use bpfsmith_uapi as uapi;

@@ -17,7 +17,11 @@ pub enum Order {
 
 impl Order {
     /// The order of the machine that runs this code.
-    pub const HOST: Order = if cfg!(target_endian = "big") { Order::Big } else { Order::Little };
+    pub const HOST: Order = if cfg!(target_endian = "big") {
+        Order::Big
+    } else {
+        Order::Little
+    };
 }
 
 /// One instruction slot: eight bytes, not yet judged.
@@ -38,7 +42,12 @@ impl Raw {
     #[inline]
     #[must_use]
     pub const fn new(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Raw {
-        Raw { code, regs: (dst & 15) | (src << 4), off, imm }
+        Raw {
+            code,
+            regs: (dst & 15) | (src << 4),
+            off,
+            imm,
+        }
     }
 
     /// The destination register's number, 0 to 15.
@@ -61,11 +70,15 @@ impl Raw {
     pub const fn to_bytes(self, order: Order) -> [u8; 8] {
         let (regs, off, imm) = match order {
             Order::Little => (self.regs, self.off.to_le_bytes(), self.imm.to_le_bytes()),
-            Order::Big => {
-                (self.regs.rotate_left(4), self.off.to_be_bytes(), self.imm.to_be_bytes())
-            }
+            Order::Big => (
+                self.regs.rotate_left(4),
+                self.off.to_be_bytes(),
+                self.imm.to_be_bytes(),
+            ),
         };
-        [self.code, regs, off[0], off[1], imm[0], imm[1], imm[2], imm[3]]
+        [
+            self.code, regs, off[0], off[1], imm[0], imm[1], imm[2], imm[3],
+        ]
     }
 
     /// The slot in eight bytes of the given order.
@@ -427,6 +440,15 @@ macro_rules! define_jump {
                 match self { $(Jmp::$name => $inverse,)* }
             }
 
+            /// The comparison of a conditional jump's opcode.
+            #[must_use]
+            pub const fn of_code(code: u8) -> Option<Jmp> {
+                match code & 7 {
+                    class::JMP | class::JMP32 => Jmp::from_bits(code & 0xf0),
+                    _ => None,
+                }
+            }
+
             #[inline]
             const fn from_bits(bits: u8) -> Option<Jmp> {
                 match bits { $($bits => Some(Jmp::$name),)* _ => None }
@@ -529,7 +551,11 @@ impl Wide {
     #[inline]
     #[expect(clippy::cast_sign_loss, reason = "the halves are joined bit for bit")]
     fn from_parts(src: u8, low: i32, high: i32) -> Result<Wide, Refused> {
-        let one_half = if high == 0 { Ok(()) } else { Err(Refused::Reserved("imm of slot two")) };
+        let one_half = if high == 0 {
+            Ok(())
+        } else {
+            Err(Refused::Reserved("imm of slot two"))
+        };
         Ok(match src {
             0 => Wide::Imm(u64::from(low as u32) | u64::from(high as u32) << 32),
             1 => one_half.map(|()| Wide::MapFd(low))?,
@@ -629,12 +655,18 @@ impl fmt::Display for Refused {
             Refused::Opcode(code) => write!(f, "opcode {code:#04x} is no BPF instruction"),
             Refused::Register(n) => write!(f, "r{n} is no register: BPF has r0 to r10"),
             Refused::Reserved(field) => {
-                write!(f, "{field} must be zero here: this instruction does not use it")
+                write!(
+                    f,
+                    "{field} must be zero here: this instruction does not use it"
+                )
             }
             Refused::SwapWidth(n) => write!(f, "a byte swap to {n} bits: use 16, 32 or 64"),
             Refused::AtomicOp(imm) => write!(f, "imm {imm:#x} is no atomic operation"),
             Refused::CallSource(n) => {
-                write!(f, "src {n} is no kind of call: use 0 (helper), 1 (local), 2 (kfunc)")
+                write!(
+                    f,
+                    "src {n} is no kind of call: use 0 (helper), 1 (local), 2 (kfunc)"
+                )
             }
             Refused::WideSource(n) => {
                 write!(f, "src {n} is no source of a 64-bit constant: use 0 to 6")
@@ -689,22 +721,34 @@ impl Op {
                 };
                 Raw::new(code, dst.0, 0, 0, width as i32)
             }
-            Op::Cast(dst, src, imm) => {
-                Raw::new(class::ALU64 | class::MOV | class::X, dst.0, src.0, class::CAST, imm)
-            }
+            Op::Cast(dst, src, imm) => Raw::new(
+                class::ALU64 | class::MOV | class::X,
+                dst.0,
+                src.0,
+                class::CAST,
+                imm,
+            ),
             Op::Load(size, dst, base, off) => {
                 Raw::new(class::LDX | class::MEM | size.bits(), dst.0, base.0, off, 0)
             }
-            Op::LoadSx(size, dst, base, off) => {
-                Raw::new(class::LDX | class::MEMSX | size.bits(), dst.0, base.0, off, 0)
-            }
+            Op::LoadSx(size, dst, base, off) => Raw::new(
+                class::LDX | class::MEMSX | size.bits(),
+                dst.0,
+                base.0,
+                off,
+                0,
+            ),
             Op::Store(size, base, off, src) => match src {
                 Src::Reg(r) => Raw::new(class::STX | class::MEM | size.bits(), base.0, r.0, off, 0),
                 Src::Imm(v) => Raw::new(class::ST | class::MEM | size.bits(), base.0, 0, off, v),
             },
-            Op::Atomic(op, size, base, off, src) => {
-                Raw::new(class::STX | class::ATOMIC | size.bits(), base.0, src.0, off, op.imm())
-            }
+            Op::Atomic(op, size, base, off, src) => Raw::new(
+                class::STX | class::ATOMIC | size.bits(),
+                base.0,
+                src.0,
+                off,
+                op.imm(),
+            ),
             Op::LoadAcquire(size, dst, base, off) => {
                 let code = class::STX | class::ATOMIC | size.bits();
                 Raw::new(code, dst.0, base.0, off, class::LOAD_ACQUIRE)
@@ -713,9 +757,7 @@ impl Op {
                 let code = class::STX | class::ATOMIC | size.bits();
                 Raw::new(code, base.0, src.0, off, class::STORE_RELEASE)
             }
-            Op::LoadAbs(size, imm) => {
-                Raw::new(class::LD | class::ABS | size.bits(), 0, 0, 0, imm)
-            }
+            Op::LoadAbs(size, imm) => Raw::new(class::LD | class::ABS | size.bits(), 0, 0, 0, imm),
             Op::LoadInd(size, src, imm) => {
                 Raw::new(class::LD | class::IND | size.bits(), 0, src.0, 0, imm)
             }
@@ -723,7 +765,12 @@ impl Op {
                 let (src, low, high) = wide.parts();
                 return Slots {
                     first: Raw::new(class::LDDW, dst.0, src, 0, low),
-                    second: Some(Raw { code: 0, regs: 0, off: 0, imm: high }),
+                    second: Some(Raw {
+                        code: 0,
+                        regs: 0,
+                        off: 0,
+                        imm: high,
+                    }),
                 };
             }
             Op::Ja(off) => Raw::new(class::JA, 0, 0, off, 0),
@@ -743,7 +790,10 @@ impl Op {
             }
             Op::Exit => Raw::new(class::EXIT, 0, 0, 0, 0),
         };
-        Slots { first, second: None }
+        Slots {
+            first,
+            second: None,
+        }
     }
 
     /// The instruction in `first`, for which `second` is the slot behind it, if there is one.
@@ -806,7 +856,11 @@ impl Op {
                 _ => Err(Refused::Opcode(code)),
             },
             class @ (class::ALU | class::ALU64) => {
-                let bits = if class == class::ALU { Bits::B32 } else { Bits::B64 };
+                let bits = if class == class::ALU {
+                    Bits::B32
+                } else {
+                    Bits::B64
+                };
                 match code & 0xf0 {
                     class::NEG if !is_x => {
                         no_src.and(no_off).and(no_imm)?;
@@ -858,7 +912,11 @@ impl Op {
                 }
                 _ => match Jmp::from_bits(code & 0xf0) {
                     Some(op) => {
-                        let bits = if class == class::JMP { Bits::B64 } else { Bits::B32 };
+                        let bits = if class == class::JMP {
+                            Bits::B64
+                        } else {
+                            Bits::B32
+                        };
                         operand.map(|src| Op::Jump(op, bits, dst, src, off))
                     }
                     None => Err(Refused::Opcode(code)),
@@ -887,7 +945,11 @@ const fn with_src(code: u8, dst: Reg, src: Src, off: i16) -> Raw {
 }
 
 const fn reserved(is_zero: bool, field: &'static str) -> Result<(), Refused> {
-    if is_zero { Ok(()) } else { Err(Refused::Reserved(field)) }
+    if is_zero {
+        Ok(())
+    } else {
+        Err(Refused::Reserved(field))
+    }
 }
 
 fn decode_wide(first: Raw, second: Option<Raw>) -> Result<Op, Refused> {
@@ -899,5 +961,8 @@ fn decode_wide(first: Raw, second: Option<Raw>) -> Result<Op, Refused> {
     if (Raw { imm: 0, ..second }) != Raw::default() {
         return Err(Refused::WideSecond);
     }
-    Ok(Op::Wide(Reg(first.dst()), Wide::from_parts(first.src(), first.imm, second.imm)?))
+    Ok(Op::Wide(
+        Reg(first.dst()),
+        Wide::from_parts(first.src(), first.imm, second.imm)?,
+    ))
 }

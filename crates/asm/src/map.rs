@@ -89,9 +89,15 @@ impl<K, V> fmt::Debug for MapDef<K, V> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the sizes are compared with u32::MAX first")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the sizes are compared with u32::MAX first"
+)]
 const fn size<T>() -> u32 {
-    assert!(size_of::<T>() <= u32::MAX as usize, "a map's key or value is larger than 4 GB");
+    assert!(
+        size_of::<T>() <= u32::MAX as usize,
+        "a map's key or value is larger than 4 GB"
+    );
     size_of::<T>() as u32
 }
 
@@ -114,7 +120,10 @@ impl<K, V> MapDef<K, V> {
             flags: 0,
             inner: None,
         };
-        MapDef { shape, types: PhantomData }
+        MapDef {
+            shape,
+            types: PhantomData,
+        }
     }
 
     /// Any key, any order.

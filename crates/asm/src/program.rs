@@ -1,8 +1,10 @@
 //! A finished program: slots, what loading must fill in, and where each slot came from.
 
+use crate::insn::Net;
 use crate::isa::{Order, Raw};
 use crate::map::{MapShape, Name};
 use bpfsmith_uapi::ProgType;
+use std::borrow::Cow;
 use std::panic::Location;
 
 /// A program that was built: its bytes are final but for what only a kernel can know.
@@ -15,13 +17,15 @@ pub struct Program {
     pub(crate) kind: ProgType,
     pub(crate) insns: Vec<Raw>,
     pub(crate) relocs: Vec<Reloc>,
-    pub(crate) labels: Vec<(u32, String)>,
+    pub(crate) labels: Vec<(u32, Cow<'static, str>)>,
     pub(crate) funcs: Vec<Function>,
     pub(crate) maps: Vec<MapShape>,
     pub(crate) sections: Vec<Section>,
     /// One entry per slot, or none at all for a program without sources.
     pub(crate) lines: Vec<Line>,
     pub(crate) frames: Vec<Frame>,
+    /// Slots whose constant is in network order: it differs between targets.
+    pub(crate) net: Vec<(u32, Net)>,
     pub(crate) warnings: Vec<crate::report::Finding>,
 }
 
@@ -111,7 +115,13 @@ impl Program {
     #[must_use]
     pub fn to_bytes(&self, order: Order) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.insns.len() * 8);
-        for raw in &self.insns {
+        let mut net = self.net.iter().peekable();
+        for (slot, raw) in (0..).zip(&self.insns) {
+            let mut raw = *raw;
+            if let Some((_, order_of)) = net.next_if(|(at, _)| *at == slot) {
+                // From the host's form back to the number, then to the target's form.
+                raw.imm = order_of.imm(order_of.imm(raw.imm, Order::HOST), order);
+            }
             out.extend_from_slice(&raw.to_bytes(order));
         }
         out
@@ -125,7 +135,7 @@ impl Program {
 
     /// The bound labels: slot and name, in the order of the slots.
     #[must_use]
-    pub fn labels(&self) -> &[(u32, String)] {
+    pub fn labels(&self) -> &[(u32, Cow<'static, str>)] {
         &self.labels
     }
 
@@ -168,7 +178,9 @@ impl Program {
     /// The fragments around a slot, outermost first: `drop_echo > bump`.
     #[must_use]
     pub fn path(&self, slot: usize) -> String {
-        self.lines.get(slot).map_or_else(String::new, |line| frame_path(&self.frames, line.frame))
+        self.lines
+            .get(slot)
+            .map_or_else(String::new, |line| frame_path(&self.frames, line.frame))
     }
 }
 
@@ -205,5 +217,8 @@ pub(crate) fn frame_path(frames: &[Frame], mut index: u32) -> String {
 
 /// The function's own name out of `crate::module::function`, closures left out.
 pub(crate) fn short(path: &'static str) -> &'static str {
-    path.split("::").filter(|part| !part.starts_with('{') && !part.is_empty()).last().unwrap_or(path)
+    path.split("::")
+        .filter(|part| !part.starts_with('{') && !part.is_empty())
+        .last()
+        .unwrap_or(path)
 }

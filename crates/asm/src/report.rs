@@ -28,7 +28,11 @@ impl fmt::Display for Place {
         match self {
             Place::Rust(at, path) => {
                 write!(f, "{}:{}", at.file(), at.line())?;
-                if path.is_empty() { Ok(()) } else { write!(f, ", in {path}") }
+                if path.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, ", in {path}")
+                }
             }
             Place::Text(line, column) => write!(f, "{line}:{column}"),
             Place::Slot(n) => write!(f, "instruction {n}"),

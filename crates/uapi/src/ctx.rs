@@ -6,7 +6,7 @@
 
 crate::layout! {
     /// Every context in this module.
-    pub const LAYOUTS;
+    pub const CONTEXTS;
 
     /// Context of an XDP program.
     pub mod xdp_md = "xdp_md": 24 {

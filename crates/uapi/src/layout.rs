@@ -205,7 +205,7 @@ macro_rules! layout {
                 enum Index { $($field),+ }
 
                 const PLACED: [$crate::Field; [$(stringify!($field)),+].len()] =
-                    $crate::layout::place(SIZE, [$($crate::layout::field(
+                    $crate::layout::place($size, [$($crate::layout::field(
                         stringify!($field),
                         $crate::layout!(@or $($member)?, stringify!($field)),
                         $crate::layout!(@or $($offset)?, u16::MAX),
@@ -214,15 +214,15 @@ macro_rules! layout {
 
                 /// The kernel's name of the structure.
                 pub const NAME: &str = $kernel;
-                /// All bytes of the structure.
-                pub const SIZE: usize = $size;
+                /// All bytes of the structure; the type is that of an offset in a program.
+                pub const SIZE: i32 = $size;
                 /// Every field, in the order of the table.
                 pub const FIELDS: &[$crate::Field] = &PLACED;
                 /// The whole structure.
                 pub const LAYOUT: $crate::Layout = $crate::Layout {
                     name: stringify!($module),
                     kernel: NAME,
-                    size: SIZE,
+                    size: $size,
                     fields: FIELDS,
                 };
                 $(
@@ -257,9 +257,9 @@ mod tests {
     #[test]
     fn fields_lie_inside_and_have_one_name() {
         let lists = [
-            ctx::LAYOUTS,
-            structs::LAYOUTS,
-            net::LAYOUTS,
+            ctx::CONTEXTS,
+            structs::STRUCTS,
+            net::HEADERS,
             arch::x86_64::LAYOUTS,
             arch::arm64::LAYOUTS,
         ];

@@ -5,7 +5,7 @@
 
 crate::layout! {
     /// Every header in this module.
-    pub const LAYOUTS;
+    pub const HEADERS;
 
     /// Ethernet.
     pub mod eth = "ethhdr": 14 {

@@ -2,7 +2,7 @@
 
 crate::layout! {
     /// Every structure in this module.
-    pub const LAYOUTS;
+    pub const STRUCTS;
 
     /// Headers as a flow dissector reports them.
     pub mod bpf_flow_keys = "bpf_flow_keys": 56 {

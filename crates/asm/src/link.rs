@@ -1,0 +1,513 @@
+//! From fragments to a program: labels, functions, stack slots and global data get their places.
+
+use crate::code::{Code, Func, Item, Parts};
+use crate::global::GlobalDef;
+use crate::insn::{Extra, Insn, Misfit, Net};
+use crate::isa::{Order, Raw};
+use crate::map::MapShape;
+use crate::program::{Frame, Function, Line, Program, Reloc, Section, Target, frame_path};
+use crate::relax::{self, Jump};
+use crate::report::{Finding, Kind, Place, Report, Severity};
+use crate::stack::Stack;
+use bpfsmith_uapi::ProgType;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::panic::Location;
+
+/// What the kernels that the program is for understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isa {
+    /// Up to version 3: no `gotol`, so far jumps go over trampolines.
+    V3,
+    /// Version 4, Linux 6.6: far jumps use `gotol`.
+    #[default]
+    V4,
+}
+
+impl Program {
+    /// Builds and checks a program.
+    ///
+    /// # Errors
+    /// The [`Report`] holds everything that is wrong, each with the Rust line that made it.
+    pub fn new(kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
+        Program::new_for(Isa::default(), kind, name, code)
+    }
+
+    /// As [`Program::new`], for kernels with that instruction set.
+    ///
+    /// # Errors
+    /// As [`Program::new`].
+    pub fn new_for(isa: Isa, kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
+        let mut program = Program::assemble(isa, kind, name, code)?;
+        let mut report = crate::check::check(&program);
+        if report.has_errors() {
+            return Err(report);
+        }
+        program.warnings = std::mem::take(&mut report.findings);
+        Ok(program)
+    }
+
+    /// Builds a program without following its control flow: for generators that have checked the
+    /// same program before. Labels, ranges and names are checked all the same.
+    ///
+    /// # Errors
+    /// As [`Program::new`].
+    pub fn assemble(isa: Isa, kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
+        let mut linker = Linker::default();
+        let size = code.view().map_or(0, |parts| parts.items.len());
+        linker.insns.reserve(size + size / 8);
+        linker.lines.reserve(size + size / 8);
+        linker.unit(name, &code);
+        let mut next = 0;
+        while let Some(func) = linker.queue.get(next).copied() {
+            linker.func(func);
+            next += 1;
+        }
+        linker.finish(isa, kind, name)
+    }
+}
+
+/// Hashes ids, which are already spread well enough, by one multiplication.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.write_u32(u32::from(b));
+        }
+    }
+
+    #[inline]
+    fn write_u32(&mut self, id: u32) {
+        self.0 = (self.0 ^ u64::from(id))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(26);
+    }
+}
+
+pub(crate) type IdMap<T> = HashMap<u32, T, BuildHasherDefault<IdHasher>>;
+
+/// A label at its place.
+#[derive(Clone, Copy)]
+struct Bound {
+    slot: u32,
+    unit: u32,
+    at: &'static Location<'static>,
+}
+
+#[derive(Default)]
+struct Linker<'a> {
+    insns: Vec<Raw>,
+    lines: Vec<Line>,
+    frames: Vec<Frame>,
+    net: Vec<(u32, Net)>,
+    relocs: Vec<Reloc>,
+    bound: IdMap<Bound>,
+    labels: Vec<(u32, Cow<'static, str>)>,
+    jumps: Vec<Jump>,
+    /// Slots that refer to a function, by its id.
+    func_refs: Vec<(u32, u32)>,
+    /// Slots that refer to a global variable.
+    global_refs: Vec<(u32, &'static str)>,
+    funcs: Vec<Function>,
+    /// The functions to lay out behind the main one, each once.
+    queue: Vec<&'a Func>,
+    maps: Vec<MapShape>,
+    globals: Vec<&'a GlobalDef>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Linker<'a> {
+    /// Lays out a function that others refer to.
+    fn func(&mut self, func: &'a Func) {
+        let body = func.inner();
+        let same = |known: &&Function| known.name == body.name;
+        let taken = self.funcs.iter().filter(same).count();
+        let name = if taken == 0 {
+            body.name.to_owned()
+        } else {
+            format!("{}_{taken}", body.name)
+        };
+        self.unit(&name, &body.code);
+    }
+
+    /// Lays out one function.
+    fn unit(&mut self, name: &str, code: &'a Code) {
+        let unit = number(self.funcs.len());
+        let path = code.path;
+        static NOTHING: Parts = Parts::NONE;
+        let parts = code.view().unwrap_or(&NOTHING);
+        self.funcs.push(Function {
+            at: self.here(),
+            name: name.to_owned(),
+        });
+        let mut frame = number(self.frames.len());
+        self.frames.push(Frame {
+            path,
+            parent: frame,
+        });
+        let mut stack = Stack::new(frame);
+        for item in &parts.items {
+            match *item {
+                Item::Insn(ref insn) => self.insn(insn, frame, unit, &mut stack),
+                Item::Bind { id, name, at } => self.bind(id, name, at, frame, unit),
+                Item::Enter(path) => {
+                    let parent = frame;
+                    frame = number(self.frames.len());
+                    self.frames.push(Frame { path, parent });
+                }
+                Item::Leave => frame = self.frames[frame as usize].parent,
+            }
+        }
+        if let Err((slot, message)) = stack.place(&self.frames, &mut self.insns) {
+            self.at_slot(Kind::Stack, slot, message);
+        }
+        for (shape, at) in &parts.maps {
+            self.map(shape, at);
+        }
+        for def in &parts.globals {
+            self.global(def);
+        }
+        for func in &parts.funcs {
+            if !self.queue.iter().any(|known| known.id() == func.id()) {
+                self.queue.push(func);
+            }
+        }
+    }
+
+    fn here(&self) -> u32 {
+        number(self.insns.len())
+    }
+
+    #[inline]
+    fn insn(&mut self, insn: &Insn, frame: u32, unit: u32, stack: &mut Stack) {
+        let slot = self.here();
+        let mut raw = insn.raw;
+        let line = Line { at: insn.at, frame };
+        if insn.net != Net::No {
+            raw.imm = insn.net.imm(raw.imm, Order::HOST);
+            self.net.push((slot, insn.net));
+        }
+        if raw.dst() > 10 || raw.src() > 10 {
+            self.bad_register(raw, line);
+        }
+        self.insns.push(raw);
+        self.lines.push(line);
+        match insn.arg {
+            Extra::None => {
+                stack.number(raw);
+                return;
+            }
+            Extra::Label { id, name } => self.jumps.push(Jump {
+                slot,
+                id,
+                name,
+                unit,
+                to: 0,
+            }),
+            Extra::High(_) => {}
+            Extra::Slot {
+                align,
+                size,
+                id,
+                name,
+            } => {
+                stack.uses(&self.frames, slot, frame, id, name, size, align, false);
+            }
+            Extra::KeptSlot {
+                align,
+                size,
+                id,
+                name,
+            } => {
+                stack.uses(&self.frames, slot, frame, id, name, size, align, true);
+            }
+            Extra::Map(name) => self.relocs.push(Reloc {
+                at: slot,
+                target: Target::Map(name),
+            }),
+            Extra::MapValue { off, name } => {
+                self.relocs.push(Reloc {
+                    at: slot,
+                    target: Target::MapValue(name, off),
+                });
+            }
+            Extra::Func(id) => self.func_refs.push((slot, id)),
+            Extra::Global(name) => self.global_refs.push((slot, name)),
+            Extra::Kfunc(name) => {
+                self.relocs.push(Reloc {
+                    at: slot,
+                    target: Target::Kfunc(name.to_owned()),
+                });
+            }
+            Extra::Ksym(name) => {
+                self.relocs.push(Reloc {
+                    at: slot,
+                    target: Target::Ksym(name.to_owned()),
+                });
+            }
+            Extra::Bad { what, value } => self.bad_value(what, value, line),
+        }
+        if raw.is_wide() {
+            let imm = match insn.arg {
+                Extra::High(imm) => imm,
+                Extra::MapValue { off, .. } => off.cast_signed(),
+                _ => 0,
+            };
+            self.insns.push(Raw {
+                imm,
+                ..Raw::default()
+            });
+            self.lines.push(line);
+        }
+    }
+
+    fn bind(
+        &mut self,
+        id: u32,
+        name: &'static str,
+        at: &'static Location<'static>,
+        frame: u32,
+        unit: u32,
+    ) {
+        let slot = self.here();
+        let bound = Bound { slot, unit, at };
+        if let Some(first) = self.bound.insert(id, bound) {
+            let message = format!(
+                "label `{name}` is bound a second time, first at {}:{}: a label has one place, so \
+                 call label() once for each",
+                first.at.file(),
+                first.at.line()
+            );
+            self.find(Kind::BoundTwice, Line { at, frame }, message);
+        }
+        self.labels.push((slot, Cow::Borrowed(name)));
+    }
+
+    fn map(&mut self, shape: &MapShape, at: &'static Location<'static>) {
+        match self.maps.iter().find(|known| known.name == shape.name) {
+            None => self.maps.push(*shape),
+            Some(known) if known == shape => {}
+            Some(known) => {
+                let message = format!(
+                    "map `{}` is {} here but {} elsewhere in the program: give one of them \
+                     another name",
+                    shape.name,
+                    describe(shape),
+                    describe(known)
+                );
+                self.find(Kind::Conflict, Line { at, frame: 0 }, message);
+            }
+        }
+    }
+
+    fn global(&mut self, def: &'a GlobalDef) {
+        match self.globals.iter().find(|known| known.name == def.name) {
+            None => self.globals.push(def),
+            Some(known) if known.same(def) => {}
+            Some(_) => {
+                let message = format!(
+                    "global variable `{}` is defined differently elsewhere in the program: give \
+                     one of them another name",
+                    def.name
+                );
+                self.find(
+                    Kind::Conflict,
+                    Line {
+                        at: def.at,
+                        frame: 0,
+                    },
+                    message,
+                );
+            }
+        }
+    }
+
+    fn find(&mut self, kind: Kind, line: Line, message: String) {
+        let place = Place::Rust(line.at, frame_path(&self.frames, line.frame));
+        self.findings.push(Finding {
+            severity: Severity::Error,
+            kind,
+            place,
+            message,
+        });
+    }
+
+    fn at_slot(&mut self, kind: Kind, slot: u32, message: String) {
+        let line = self.lines[slot as usize];
+        self.find(kind, line, message);
+    }
+
+    #[cold]
+    fn bad_register(&mut self, raw: Raw, line: Line) {
+        let n = raw.dst().max(raw.src());
+        let n = if n == 15 {
+            "a register above r14".to_owned()
+        } else {
+            format!("r{n}")
+        };
+        self.find(
+            Kind::Register,
+            line,
+            format!("{n} is out of place: BPF has r0 to r9 and the frame pointer r10"),
+        );
+    }
+
+    #[cold]
+    fn bad_value(&mut self, what: Misfit, value: i64, line: Line) {
+        let message = match what {
+            Misfit::Imm64 => format!(
+                "the constant {value:#x} does not fit: 32 bits, sign-extended, are stored; load it \
+                 into a register with lddw, or work on 32 bits (W0 to W9)"
+            ),
+            Misfit::Imm32 => format!(
+                "the constant {value:#x} does not fit the 32 bits that this operation works on"
+            ),
+            Misfit::Offset => format!(
+                "the offset {value} does not fit: a memory access reaches -32768 to 32767 bytes; \
+                 add the rest to the register first"
+            ),
+            Misfit::Width => format!(
+                "an access of {value} bytes does not exist here: atomic operations take 4 or 8 \
+                 bytes, sign-extending loads 1, 2 or 4"
+            ),
+        };
+        self.find(Kind::DoesNotFit, line, message);
+    }
+
+    fn finish(mut self, isa: Isa, kind: ProgType, name: &str) -> Result<Program, Report> {
+        self.resolve_labels();
+        let sections = self.sections();
+        let mut program = Program {
+            name: name.to_owned(),
+            kind,
+            insns: self.insns,
+            relocs: self.relocs,
+            labels: self.labels,
+            funcs: self.funcs,
+            maps: self.maps,
+            sections,
+            lines: self.lines,
+            frames: self.frames,
+            net: self.net,
+            warnings: Vec::new(),
+        };
+        let mut findings = self.findings;
+        if findings.is_empty() {
+            relax::apply(
+                isa,
+                &mut program,
+                &self.jumps,
+                &mut self.func_refs,
+                &mut findings,
+            );
+            for &(slot, id) in &self.func_refs {
+                let unit = self.queue.iter().position(|func| func.id() == id);
+                if let Some(func) = unit.and_then(|unit| program.funcs.get(unit + 1)) {
+                    // Both fit: a program has far fewer slots than 2^31.
+                    let distance = i64::from(func.at) - i64::from(slot) - 1;
+                    program.insns[slot as usize].imm = i32::try_from(distance).unwrap_or(i32::MAX);
+                }
+            }
+        }
+        let report = |findings| Report {
+            program: name.to_owned(),
+            findings,
+        };
+        if findings.is_empty() {
+            Ok(program)
+        } else {
+            Err(report(findings))
+        }
+    }
+
+    /// Lays the global variables out, and points their users at them.
+    fn sections(&mut self) -> Vec<Section> {
+        let mut sections: Vec<Section> = Vec::new();
+        let mut places = HashMap::new();
+        for def in &self.globals {
+            let known = sections
+                .iter()
+                .position(|section| section.name == def.section);
+            let index = known.unwrap_or_else(|| {
+                sections.push(Section {
+                    name: def.section,
+                    bytes: Vec::new(),
+                    symbols: Vec::new(),
+                });
+                sections.len() - 1
+            });
+            let section = &mut sections[index];
+            let at = section.bytes.len().next_multiple_of(def.align.max(1));
+            section.bytes.resize(at, 0);
+            section.bytes.extend_from_slice(&def.bytes);
+            let (at, size) = (number(at), number(def.bytes.len()));
+            section.symbols.push((def.name.to_owned(), at, size));
+            places.insert(def.name, (def.section, at));
+        }
+        for &(slot, name) in &self.global_refs {
+            if let Some(&(section, at)) = places.get(name) {
+                self.insns[slot as usize + 1].imm = at.cast_signed();
+                self.relocs.push(Reloc {
+                    at: slot,
+                    target: Target::Section(section, at),
+                });
+            }
+        }
+        if !self.global_refs.is_empty() {
+            self.relocs.sort_by_key(|reloc| reloc.at);
+        }
+        sections
+    }
+
+    /// Finds the slot of each jump's label.
+    fn resolve_labels(&mut self) {
+        let mut jumps = std::mem::take(&mut self.jumps);
+        for jump in &mut jumps {
+            match self.bound.get(&jump.id) {
+                Some(bound) if bound.unit == jump.unit => jump.to = bound.slot,
+                Some(bound) => {
+                    let message = format!(
+                        "label `{}` is bound in another function, at {}:{}: a jump stays in its \
+                         function, use call()",
+                        jump.name,
+                        bound.at.file(),
+                        bound.at.line()
+                    );
+                    self.at_slot(Kind::NeverBound, jump.slot, message);
+                }
+                None => {
+                    let message = format!(
+                        "label `{}` is never bound: put bind({}) where the jump should go",
+                        jump.name, jump.name
+                    );
+                    self.at_slot(Kind::NeverBound, jump.slot, message);
+                }
+            }
+        }
+        self.jumps = jumps;
+    }
+}
+
+/// A count of slots or bytes: none comes near 2^32, the memory would end before.
+#[inline]
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn describe(shape: &MapShape) -> String {
+    let MapShape {
+        kind,
+        key,
+        value,
+        entries,
+        ..
+    } = shape;
+    format!("{kind} with keys of {key}, values of {value} bytes and {entries} entries")
+}

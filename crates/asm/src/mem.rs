@@ -1,0 +1,178 @@
+//! Places in memory: a base, an offset and, for an access, a width.
+
+use crate::code::next_id;
+use crate::insn::Extra;
+use crate::isa::{Reg, Size};
+use bpfsmith_uapi::{Field, Width};
+
+/// What an offset counts from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Base {
+    Reg(Reg),
+    Slot(Slot),
+}
+
+/// A piece of the stack, placed when the program is built.
+///
+/// It lives as long as the smallest fragment that holds all its uses; fragments side by side share
+/// the 512 bytes. A slot whose address is taken into a register with [`addr`](crate::code::addr)
+/// lives as long as its function.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    id: u32,
+    size: u16,
+    align: u8,
+    name: &'static str,
+}
+
+/// A stack slot of the size and alignment of `T`.
+///
+/// # Panics
+/// If `T` is larger than the stack, 512 bytes: this is known when the Rust code compiles.
+#[must_use]
+pub fn slot<T>(name: &'static str) -> Slot {
+    const {
+        assert!(size_of::<T>() <= 512, "a stack slot is at most 512 bytes");
+        assert!(
+            align_of::<T>() <= 8,
+            "a stack slot is aligned to at most 8 bytes"
+        );
+    }
+    bytes(name, size_of::<T>(), align_of::<T>())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sizes are at most 512, alignments 8"
+)]
+fn bytes(name: &'static str, size: usize, align: usize) -> Slot {
+    Slot {
+        id: next_id(),
+        size: size as u16,
+        align: align as u8,
+        name,
+    }
+}
+
+impl Slot {
+    #[inline]
+    pub(crate) fn arg(self) -> Extra {
+        Extra::Slot {
+            align: self.align,
+            size: self.size,
+            id: self.id,
+            name: self.name,
+        }
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub const fn size(self) -> i32 {
+        self.size as i32
+    }
+}
+
+/// A place in memory, without a width.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub(crate) base: Base,
+    pub(crate) off: i32,
+}
+
+/// A place in memory with the width of an access.
+#[derive(Clone, Copy, Debug)]
+pub struct Mem {
+    pub(crate) base: Base,
+    pub(crate) off: i32,
+    pub(crate) size: Size,
+    pub(crate) signed: bool,
+}
+
+impl Mem {
+    /// The same place, sign-extended when it is loaded. Linux 6.6.
+    #[must_use]
+    pub const fn signed(self) -> Mem {
+        Mem {
+            signed: true,
+            ..self
+        }
+    }
+
+    /// How many bytes the access moves.
+    #[must_use]
+    pub const fn size(self) -> Size {
+        self.size
+    }
+}
+
+const fn access(base: Base, off: i32, size: Size) -> Mem {
+    Mem {
+        base,
+        off,
+        size,
+        signed: false,
+    }
+}
+
+const fn field(base: Base, off: i32, field: Field) -> Mem {
+    let size = match field.width {
+        Width::B => Size::B,
+        Width::H => Size::H,
+        Width::W => Size::W,
+        Width::DW => Size::DW,
+    };
+    access(base, off + field.offset as i32, size)
+}
+
+macro_rules! places {
+    ($t:ty, |$self:ident| $base:expr, $off:expr) => {
+        impl $t {
+            /// The place `off` bytes further on.
+            #[must_use]
+            pub const fn at($self, off: i32) -> Place {
+                Place { base: $base, off: $off + off }
+            }
+
+            /// One byte, `off` bytes further on.
+            #[must_use]
+            pub const fn u8($self, off: i32) -> Mem {
+                access($base, $off + off, Size::B)
+            }
+
+            /// Two bytes, `off` bytes further on.
+            #[must_use]
+            pub const fn u16($self, off: i32) -> Mem {
+                access($base, $off + off, Size::H)
+            }
+
+            /// Four bytes, `off` bytes further on.
+            #[must_use]
+            pub const fn u32($self, off: i32) -> Mem {
+                access($base, $off + off, Size::W)
+            }
+
+            /// Eight bytes, `off` bytes further on.
+            #[must_use]
+            pub const fn u64($self, off: i32) -> Mem {
+                access($base, $off + off, Size::DW)
+            }
+
+            /// A field of the struct that starts here.
+            #[must_use]
+            pub const fn get($self, name: Field) -> Mem {
+                field($base, $off, name)
+            }
+        }
+    };
+}
+places!(Reg, |self| Base::Reg(self), 0);
+places!(Slot, |self| Base::Slot(self), 0);
+places!(Place, |self| self.base, self.off);
+
+impl Place {
+    /// How many bytes it is behind its base.
+    #[must_use]
+    pub const fn offset(self) -> i32 {
+        self.off
+    }
+}

@@ -1,0 +1,171 @@
+//! Places stack slots: fragments side by side share the bytes, nested ones do not.
+
+use crate::insn::R10;
+use crate::isa::{Raw, class};
+use crate::link::IdMap;
+use crate::program::Frame;
+
+/// The bytes that a function may use.
+const SIZE: i32 = 512;
+
+/// The stack of one function while it is laid out.
+pub(crate) struct Stack {
+    root: u32,
+    slots: Vec<Used>,
+    index: IdMap<usize>,
+    /// Instruction slots to patch, and the index of the stack slot they name.
+    refs: Vec<(u32, usize)>,
+    /// The lowest offset that an instruction names by number: slots are placed below.
+    lowest: i32,
+    /// A register that the last instruction made a copy of the frame pointer.
+    copy: Option<u8>,
+}
+
+struct Used {
+    name: &'static str,
+    size: i32,
+    align: i32,
+    /// The smallest fragment that holds all uses.
+    frame: u32,
+    first: u32,
+    off: i32,
+}
+
+impl Stack {
+    pub(crate) fn new(root: u32) -> Stack {
+        Stack {
+            root,
+            slots: Vec::new(),
+            index: IdMap::default(),
+            refs: Vec::new(),
+            lowest: 0,
+            copy: None,
+        }
+    }
+
+    /// Notes an instruction that may name the stack by number: an access through R10, or a copy of
+    /// R10 that the next instruction moves down.
+    #[inline]
+    pub(crate) fn number(&mut self, raw: Raw) {
+        let stores = matches!(raw.code & 7, class::ST | class::STX) && raw.dst() == R10.0;
+        let loads = raw.code & 7 == class::LDX && raw.src() == R10.0;
+        if stores || loads {
+            self.lowest = self.lowest.min(i32::from(raw.off));
+        }
+        if self.copy.is_some_and(|reg| reg == raw.dst()) && raw.code == class::ALU64 && raw.imm < 0
+        {
+            self.lowest = self.lowest.min(raw.imm);
+        }
+        let copies = raw.code == class::ALU64 | class::MOV | class::X && raw.src() == R10.0;
+        self.copy = copies.then(|| raw.dst());
+    }
+
+    /// Notes an instruction that names a stack slot.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a slot, unpacked")]
+    pub(crate) fn uses(
+        &mut self,
+        frames: &[Frame],
+        at: u32,
+        frame: u32,
+        id: u32,
+        name: &'static str,
+        size: u16,
+        align: u8,
+        kept: bool,
+    ) {
+        self.copy = None;
+        let frame = if kept { self.root } else { frame };
+        let index = *self.index.entry(id).or_insert_with(|| {
+            self.slots.push(Used {
+                name,
+                size: i32::from(size),
+                align: i32::from(align),
+                frame,
+                first: at,
+                off: 0,
+            });
+            self.slots.len() - 1
+        });
+        let used = &mut self.slots[index];
+        used.frame = common(frames, used.frame, frame);
+        self.refs.push((at, index));
+    }
+
+    /// Gives each slot its offset and patches the instructions.
+    ///
+    /// # Errors
+    /// The instruction slot and the message, if the stack is too small.
+    pub(crate) fn place(
+        mut self,
+        frames: &[Frame],
+        insns: &mut [Raw],
+    ) -> Result<(), (u32, String)> {
+        if self.slots.is_empty() {
+            return Ok(());
+        }
+        // Frames are numbered parents first, so each frame's depth follows from its parent's.
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        order.sort_by_key(|&i| (self.slots[i].frame, i));
+        let mut depth: IdMap<i32> = IdMap::default();
+        let floor = -self.lowest;
+        for i in order {
+            let frame = self.slots[i].frame;
+            let above = above(frames, &depth, frame).unwrap_or(floor);
+            let used = &mut self.slots[i];
+            let end = above + used.size;
+            let end = (end + used.align - 1) / used.align * used.align;
+            used.off = -end;
+            if end > SIZE {
+                let message = format!(
+                    "stack slot `{}` of {} bytes does not fit: it would end {end} bytes below the \
+                     frame pointer, and a function has {SIZE}; put large data in a per-CPU array",
+                    used.name, used.size
+                );
+                return Err((used.first, message));
+            }
+            depth.insert(frame, end);
+        }
+        for &(at, index) in &self.refs {
+            let off = self.slots[index].off;
+            let raw = &mut insns[at as usize];
+            let memory = matches!(raw.code & 7, class::LDX | class::ST | class::STX);
+            if memory {
+                let sum = i32::from(raw.off) + off;
+                let Ok(sum) = i16::try_from(sum) else {
+                    return Err((at, format!("offset {sum} is outside the stack")));
+                };
+                raw.off = sum;
+            } else {
+                raw.imm += off;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How deep the slots of a frame and of those around it reach.
+fn above(frames: &[Frame], depth: &IdMap<i32>, mut frame: u32) -> Option<i32> {
+    loop {
+        if let Some(&end) = depth.get(&frame) {
+            return Some(end);
+        }
+        let parent = frames[frame as usize].parent;
+        if parent == frame {
+            return None;
+        }
+        frame = parent;
+    }
+}
+
+/// The smallest frame that holds both.
+fn common(frames: &[Frame], mut a: u32, mut b: u32) -> u32 {
+    while a != b {
+        // The younger one has the larger number, and its parent a smaller one.
+        if a > b {
+            a = frames[a as usize].parent;
+        } else {
+            b = frames[b as usize].parent;
+        }
+    }
+    a
+}
