@@ -93,6 +93,26 @@ pub struct Section {
 }
 
 impl Program {
+    /// A program of slots as they are: not checked, without sources, labels, maps or references by
+    /// name. [`check`](crate::check::check) judges it.
+    #[must_use]
+    pub fn from_slots(kind: ProgType, name: &str, insns: Vec<Raw>) -> Program {
+        Program {
+            name: name.to_owned(),
+            kind,
+            insns,
+            relocs: Vec::new(),
+            labels: Vec::new(),
+            funcs: Vec::new(),
+            maps: Vec::new(),
+            sections: Vec::new(),
+            lines: Vec::new(),
+            frames: Vec::new(),
+            net: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// The name that the kernel will show.
     #[must_use]
     pub fn name(&self) -> &str {
