@@ -13,6 +13,17 @@ use bpfsmith_uapi::{Helper, ProgType};
 /// Everything that is wrong with a program, in the order of its instructions.
 #[must_use]
 pub fn check(program: &Program) -> Report {
+    let mut found = findings(program);
+    found.sort_by_key(|&(slot, _)| slot);
+    let findings = found.into_iter().map(|(_, finding)| finding).collect();
+    Report {
+        program: program.name.clone(),
+        findings,
+    }
+}
+
+/// Everything that is wrong with a program, each with its slot.
+pub(crate) fn findings(program: &Program) -> Vec<(usize, Finding)> {
     let mut checker = Checker::new(program);
     checker.decode();
     if checker.findings.is_empty() {
@@ -22,16 +33,7 @@ pub fn check(program: &Program) -> Report {
         checker.flow();
         checker.instructions();
     }
-    checker.findings.sort_by_key(|&(slot, _)| slot);
-    let findings = checker
-        .findings
-        .into_iter()
-        .map(|(_, finding)| finding)
-        .collect();
-    Report {
-        program: program.name.clone(),
-        findings,
-    }
+    checker.findings
 }
 
 /// A set of registers, one bit each.

@@ -39,12 +39,17 @@ impl Program {
     /// # Errors
     /// As [`Program::new`].
     pub fn new_for(isa: Isa, kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
-        let mut program = Program::assemble(isa, kind, name, code)?;
-        let mut report = crate::check::check(&program);
+        let (mut program, mut found) = link(isa, kind, name, &code);
+        let linked = found.is_empty();
+        // What the linker refused need not be told twice.
+        let news = |found: &(usize, Finding)| linked || found.1.kind != Kind::Malformed;
+        found.extend(crate::check::findings(&program).into_iter().filter(news));
+        found.sort_by_key(|&(slot, _)| slot);
+        let report = report(name, found);
         if report.has_errors() {
             return Err(report);
         }
-        program.warnings = std::mem::take(&mut report.findings);
+        program.warnings = report.findings;
         Ok(program)
     }
 
@@ -54,18 +59,29 @@ impl Program {
     /// # Errors
     /// As [`Program::new`].
     pub fn assemble(isa: Isa, kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
-        let mut linker = Linker::default();
-        let size = code.view().map_or(0, |parts| parts.items.len());
-        linker.insns.reserve(size + size / 8);
-        linker.lines.reserve(size + size / 8);
-        linker.unit(name, &code);
-        let mut next = 0;
-        while let Some(func) = linker.queue.get(next).copied() {
-            linker.func(func);
-            next += 1;
-        }
-        linker.finish(isa, kind, name)
+        let (program, found) = link(isa, kind, name, &code);
+        if found.is_empty() { Ok(program) } else { Err(report(name, found)) }
     }
+}
+
+/// Lays a program out. What is wrong comes with its slot; the rest is as right as it can be.
+fn link(isa: Isa, kind: ProgType, name: &str, code: &Code) -> (Program, Vec<(usize, Finding)>) {
+    let mut linker = Linker::default();
+    let size = code.view().map_or(0, |parts| parts.items.len());
+    linker.insns.reserve(size + size / 8);
+    linker.lines.reserve(size + size / 8);
+    linker.unit(name, code);
+    let mut next = 0;
+    while let Some(func) = linker.queue.get(next).copied() {
+        linker.func(func);
+        next += 1;
+    }
+    linker.finish(isa, kind, name)
+}
+
+fn report(program: &str, found: Vec<(usize, Finding)>) -> Report {
+    let findings = found.into_iter().map(|(_, finding)| finding).collect();
+    Report { program: program.to_owned(), findings }
 }
 
 /// Hashes ids, which are already spread well enough, by one multiplication.
@@ -120,7 +136,8 @@ struct Linker<'a> {
     queue: Vec<&'a Func>,
     maps: Vec<MapShape>,
     globals: Vec<&'a GlobalDef>,
-    findings: Vec<Finding>,
+    /// What is wrong, with the slot that it is about.
+    findings: Vec<(usize, Finding)>,
 }
 
 impl<'a> Linker<'a> {
@@ -330,18 +347,23 @@ impl<'a> Linker<'a> {
     }
 
     fn find(&mut self, kind: Kind, line: Line, message: String) {
+        self.find_at(self.insns.len(), kind, line, message);
+    }
+
+    fn find_at(&mut self, slot: usize, kind: Kind, line: Line, message: String) {
         let place = Place::Rust(line.at, frame_path(&self.frames, line.frame));
-        self.findings.push(Finding {
+        let finding = Finding {
             severity: Severity::Error,
             kind,
             place,
             message,
-        });
+        };
+        self.findings.push((slot, finding));
     }
 
     fn at_slot(&mut self, kind: Kind, slot: u32, message: String) {
-        let line = self.lines[slot as usize];
-        self.find(kind, line, message);
+        let slot = slot as usize;
+        self.find_at(slot, kind, self.lines[slot], message);
     }
 
     #[cold]
@@ -381,7 +403,7 @@ impl<'a> Linker<'a> {
         self.find(Kind::DoesNotFit, line, message);
     }
 
-    fn finish(mut self, isa: Isa, kind: ProgType, name: &str) -> Result<Program, Report> {
+    fn finish(mut self, isa: Isa, kind: ProgType, name: &str) -> (Program, Vec<(usize, Finding)>) {
         self.resolve_labels();
         let sections = self.sections();
         let mut program = Program {
@@ -399,32 +421,19 @@ impl<'a> Linker<'a> {
             warnings: Vec::new(),
         };
         let mut findings = self.findings;
-        if findings.is_empty() {
-            relax::apply(
-                isa,
-                &mut program,
-                &self.jumps,
-                &mut self.func_refs,
-                &mut findings,
-            );
-            for &(slot, id) in &self.func_refs {
-                let unit = self.queue.iter().position(|func| func.id() == id);
-                if let Some(func) = unit.and_then(|unit| program.funcs.get(unit + 1)) {
-                    // Both fit: a program has far fewer slots than 2^31.
-                    let distance = i64::from(func.at) - i64::from(slot) - 1;
-                    program.insns[slot as usize].imm = i32::try_from(distance).unwrap_or(i32::MAX);
-                }
+        let mut far = relax::apply(isa, &mut program, &self.jumps, &mut self.func_refs);
+        findings.append(&mut far);
+        let starts: IdMap<u32> = (self.queue.iter().map(|func| func.id()))
+            .zip(program.funcs.iter().skip(1).map(|func| func.at))
+            .collect();
+        for (slot, id) in self.func_refs {
+            if let Some(&start) = starts.get(&id) {
+                // It fits: a program has far fewer slots than 2^31.
+                let distance = i64::from(start) - i64::from(slot) - 1;
+                program.insns[slot as usize].imm = i32::try_from(distance).unwrap_or(i32::MAX);
             }
         }
-        let report = |findings| Report {
-            program: name.to_owned(),
-            findings,
-        };
-        if findings.is_empty() {
-            Ok(program)
-        } else {
-            Err(report(findings))
-        }
+        (program, findings)
     }
 
     /// Lays the global variables out, and points their users at them.
@@ -470,6 +479,8 @@ impl<'a> Linker<'a> {
     fn resolve_labels(&mut self) {
         let mut jumps = std::mem::take(&mut self.jumps);
         for jump in &mut jumps {
+            // Until a place is known it goes on behind itself.
+            jump.to = jump.slot + 1;
             match self.bound.get(&jump.id) {
                 Some(bound) if bound.unit == jump.unit => jump.to = bound.slot,
                 Some(bound) => {

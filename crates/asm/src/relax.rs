@@ -24,8 +24,7 @@ pub(crate) fn apply(
     program: &mut Program,
     jumps: &[Jump],
     func_refs: &mut [(u32, u32)],
-    findings: &mut Vec<Finding>,
-) {
+) -> Vec<(usize, Finding)> {
     let fits = |jump: &Jump| i16::try_from(distance(jump.slot, jump.to)).is_ok();
     if jumps
         .iter()
@@ -37,13 +36,13 @@ pub(crate) fn apply(
                 distance(jump.slot, jump.to),
             );
         }
-        return;
+        return Vec::new();
     }
     let plan = match isa {
         Isa::V4 => with_gotol(program, jumps),
         Isa::V3 => with_trampolines(program, jumps),
     };
-    Rewrite::new(program, jumps, plan).run(program, func_refs, findings);
+    Rewrite::new(program, jumps, plan).run(program, func_refs)
 }
 
 fn is_long(program: &Program, jump: &Jump) -> bool {
@@ -240,8 +239,7 @@ impl<'a> Rewrite<'a> {
         mut self,
         program: &mut Program,
         func_refs: &mut [(u32, u32)],
-        findings: &mut Vec<Finding>,
-    ) {
+    ) -> Vec<(usize, Finding)> {
         for old in 0..program.insns.len() {
             let (slot, line) = (old_slot(old), program.lines[old]);
             self.pads(program, slot);
@@ -253,7 +251,7 @@ impl<'a> Rewrite<'a> {
             }
         }
         self.moved.push(self.here());
-        self.close(findings);
+        let findings = self.close();
         let moved = |slot: u32| self.moved[slot as usize];
         for reloc in &mut program.relocs {
             reloc.at = moved(reloc.at);
@@ -272,6 +270,7 @@ impl<'a> Rewrite<'a> {
         }
         program.insns = self.insns;
         program.lines = self.lines;
+        findings
     }
 
     /// An instruction that jumps to no label: a distance in it is kept pointing at the same place.
@@ -284,7 +283,7 @@ impl<'a> Rewrite<'a> {
             code if Jmp::of_code(code).is_some() => Some(i64::from(raw.off)),
             _ => None,
         };
-        let target = to.and_then(|distance| u32::try_from(old as i64 + 1 + distance).ok());
+        let target = to.and_then(|distance| u32::try_from(i64::from(old_slot(old)) + 1 + distance).ok());
         if let Some(target) = target.filter(|&to| (to as usize) < program.insns.len()) {
             self.open
                 .push((self.here(), To::Slot(target), old_slot(old)));
@@ -373,7 +372,8 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Writes the distances.
-    fn close(&mut self, findings: &mut Vec<Finding>) {
+    fn close(&mut self) -> Vec<(usize, Finding)> {
+        let mut findings = Vec::new();
         for &(at, to, old) in &self.open {
             let target = match to {
                 To::Slot(slot) => Some(self.moved[slot as usize]),
@@ -387,7 +387,7 @@ impl<'a> Rewrite<'a> {
                 _ => patch(raw, distance(at, to)),
             });
             if !written {
-                findings.push(Finding {
+                let finding = Finding {
                     severity: Severity::Error,
                     kind: Kind::OutOfReach,
                     place: Place::Rust(self.lines[at as usize].at, String::new()),
@@ -396,9 +396,11 @@ impl<'a> Rewrite<'a> {
                          many far jumps cross this place; build for Isa::V4, or move code into \
                          functions"
                     ),
-                });
+                };
+                findings.push((at as usize, finding));
             }
         }
+        findings
     }
 }
 

@@ -50,14 +50,21 @@ impl Stack {
         let stores = matches!(raw.code & 7, class::ST | class::STX) && raw.dst() == R10.0;
         let loads = raw.code & 7 == class::LDX && raw.src() == R10.0;
         if stores || loads {
-            self.lowest = self.lowest.min(i32::from(raw.off));
+            self.lower(i32::from(raw.off));
         }
         if self.copy.is_some_and(|reg| reg == raw.dst()) && raw.code == class::ALU64 && raw.imm < 0
         {
-            self.lowest = self.lowest.min(raw.imm);
+            self.lower(raw.imm);
         }
         let copies = raw.code == class::ALU64 | class::MOV | class::X && raw.src() == R10.0;
         self.copy = copies.then(|| raw.dst());
+    }
+
+    /// Keeps slots below an offset; one outside the stack is the checker's to refuse.
+    fn lower(&mut self, off: i32) {
+        if off >= -SIZE {
+            self.lowest = self.lowest.min(off);
+        }
     }
 
     /// Notes an instruction that names a stack slot.

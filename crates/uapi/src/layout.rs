@@ -124,7 +124,7 @@ pub const fn place<const N: usize>(size: usize, mut fields: [Field; N]) -> [Fiel
             end = next;
         }
         // A member at an odd place says that the structure is packed.
-        if width > align && fields[index].offset % width == 0 {
+        if width > align && fields[index].offset.is_multiple_of(width) {
             align = width;
         }
         index += 1;
