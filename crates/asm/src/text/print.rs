@@ -49,9 +49,9 @@ pub fn write_op(out: &mut String, op: Op) {
             out.push_str(" = addr_space_cast(");
             reg(out, src);
             out.push_str(", ");
-            decimal(out, bits_of(spaces) >> 16);
+            decimal(out, spaces.cast_unsigned() >> 16);
             out.push_str(", ");
-            decimal(out, bits_of(spaces) & 0xffff);
+            decimal(out, spaces.cast_unsigned() & 0xffff);
             out.push(')');
         }
         Op::Load(size, dst, base, off) => {
@@ -401,10 +401,6 @@ fn relative(out: &mut String, v: i32) {
 fn spaced(out: &mut String, v: i32) {
     out.push_str(if v < 0 { " - " } else { " + " });
     decimal(out, v.unsigned_abs());
-}
-
-const fn bits_of(imm: i32) -> u32 {
-    u32::from_ne_bytes(imm.to_ne_bytes())
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
