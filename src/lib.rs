@@ -9,3 +9,8 @@
 pub use bpfsmith_asm as asm;
 pub use bpfsmith_asm::{code, dsl};
 pub use bpfsmith_uapi as uapi;
+
+/// Compiles and runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

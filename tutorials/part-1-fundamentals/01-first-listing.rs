@@ -55,7 +55,10 @@ pub fn run() {
     let program = program();
     println!("{}", program.listing());
     println!("{}", program.annotated());
-    println!("{} bytes for the kernel", program.to_bytes(Order::HOST).len());
+    println!(
+        "{} bytes for the kernel",
+        program.to_bytes(Order::HOST).len()
+    );
 }
 
 #[allow(dead_code, reason = "tests include this file for its program")]

@@ -63,7 +63,9 @@ fn firewall(config: &Config) -> Code {
         load(R2, DATA.at(eth::SIZE).get(ipv4::proto)),
         jne(R2, IPPROTO_UDP, pass),
         load(R2, L4.get(udp::dport)),
-        (0..).zip(&config.closed).map(|(i, &port)| close(port, config.count.then_some(i))),
+        (0..)
+            .zip(&config.closed)
+            .map(|(i, &port)| close(port, config.count.then_some(i))),
         bind(pass),
         ret(XDP_PASS),
     ]
@@ -81,16 +83,26 @@ pub fn specialised(config: &Config) -> Program {
 /// Two closed ports, counted: `close` and `bump` stand in it twice, with one stack slot for both.
 #[must_use]
 pub fn program() -> Program {
-    specialised(&Config { closed: vec![7, 19], count: true })
+    specialised(&Config {
+        closed: vec![7, 19],
+        count: true,
+    })
 }
 
 /// Prints the program with and without counting: what is not wanted leaves no trace, not even a
 /// map.
 pub fn run() {
     println!("{}", program().listing());
-    let plain = specialised(&Config { closed: vec![7], count: false });
+    let plain = specialised(&Config {
+        closed: vec![7],
+        count: false,
+    });
     println!("{}", plain.listing());
-    println!("maps: {} and {}", program().maps().len(), plain.maps().len());
+    println!(
+        "maps: {} and {}",
+        program().maps().len(),
+        plain.maps().len()
+    );
 }
 
 #[allow(dead_code, reason = "tests include this file for its program")]
