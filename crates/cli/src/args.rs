@@ -36,8 +36,8 @@ pub enum Command {
         input: Input,
         /// The form of the program.
         format: Format,
-        /// What kind of program it is; `UNSPEC` if that was not said.
-        kind: ProgType,
+        /// What kind of program it is, if that was said.
+        kind: Option<ProgType>,
     },
 }
 
@@ -288,14 +288,15 @@ impl Given {
         }
     }
 
-    fn kind(&self) -> Result<ProgType, UsageError> {
+    fn kind(&self) -> Result<Option<ProgType>, UsageError> {
         let Some(value) = self.value(TYPE) else {
-            return Ok(ProgType::UNSPEC);
+            return Ok(None);
         };
         let name = value.to_str().map(str::to_ascii_uppercase);
         let known = name.and_then(|name| ProgType::from_name(&name));
         known
             .filter(|&kind| kind != ProgType::UNSPEC)
+            .map(Some)
             .ok_or_else(|| {
                 let all: Vec<String> = type_names().collect();
                 let (value, all) = (shown(value), all.join(", "));

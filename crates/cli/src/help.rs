@@ -67,13 +67,16 @@ done:
 
 Options:
   -o OUT             write to OUT instead of standard output
-  --format FORMAT    hex: pairs of digits, one slot of 8 bytes to a line (default)
+  --format FORMAT    hex: pairs of digits, 8 bytes to a line (default)
                      raw: the bytes that a little-endian machine reads
   -h, --help         show this page
 
-References by name (`map[hits]`) are zero in the bytes; a note on standard error
-names each of them. A text that is refused writes nothing: every error goes to
-standard error as FILE:LINE:COLUMN: message, and the exit status is 1.
+Lines of a listing that are no instructions (`program`, `map`, `func` and so on)
+make no bytes. References by name (`map[hits]`) are left for loading to fill in;
+a note on standard error names each of them, with its slot counted from 0.
+
+A text that is refused writes nothing: every error goes to standard error as
+FILE:LINE:COLUMN: message, and the exit status is 1.
 ";
 
 const DISASM: &str = "\
@@ -112,7 +115,8 @@ Options:
                      hex:  pairs of digits, white space between them
                      raw:  the bytes that a little-endian machine reads
   --type TYPE        what kind of program it is: decides which helpers it may
-                     call. Without it all helpers are allowed.
+                     call. Without it a listing's own `program NAME TYPE` line
+                     decides; without that all helpers are allowed.
   -h, --help         show this page
 
 Types:

@@ -15,6 +15,7 @@ use bpfsmith_asm::check::check;
 use bpfsmith_asm::isa::{Order, Raw};
 use bpfsmith_asm::program::{Program, Target};
 use bpfsmith_asm::report::{Place, Severity};
+use bpfsmith_asm::text::program;
 use bpfsmith_uapi::ProgType;
 use source::{Format, Source};
 use std::ffi::OsString;
@@ -162,11 +163,20 @@ fn notes(source: &Source) -> Vec<String> {
 }
 
 /// What the checker says, one finding to a line, and whether it refuses.
-fn findings(source: &Source, kind: ProgType) -> (String, bool) {
-    let program = Program::from_slots(kind, "main", source.insns.clone());
-    let report = check(&program);
+fn findings(source: &Source, kind: Option<ProgType>) -> (String, bool) {
+    let findings = match &source.listing {
+        // A whole listing is also checked for maps and sections that it does not describe.
+        Some((own, text)) if kind.is_none_or(|kind| kind == *own) => match program(text) {
+            Ok(program) => program.warnings().to_vec(),
+            Err(report) => report.findings,
+        },
+        _ => {
+            let kind = kind.unwrap_or(ProgType::UNSPEC);
+            check(&Program::from_slots(kind, "main", source.insns.clone())).findings
+        }
+    };
     let mut lines = String::new();
-    for finding in &report.findings {
+    for finding in &findings {
         let place = match finding.place {
             Place::Slot(slot) => source.place(slot),
             ref other => format!("{}:{other}", source.name),
@@ -175,9 +185,11 @@ fn findings(source: &Source, kind: ProgType) -> (String, bool) {
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        lines.push_str(&format!("{place}: {severity}: {}\n", finding.message));
+        let message = visible(&finding.message);
+        lines.push_str(&format!("{place}: {severity}: {message}\n"));
     }
-    (lines, report.has_errors())
+    let is_refused = findings.iter().any(|f| f.severity == Severity::Error);
+    (lines, is_refused)
 }
 
 /// Writes to standard output.

@@ -5,6 +5,7 @@ use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::isa::{Order, Raw, Refused};
 use bpfsmith_asm::program::Reloc;
 use bpfsmith_asm::text;
+use bpfsmith_uapi::ProgType;
 
 /// How many errors are told before the rest is only counted.
 const MAX_ERRORS: usize = 100;
@@ -41,6 +42,8 @@ pub struct Source {
     pub insns: Vec<Raw>,
     /// The names that a kernel must fill in, whose slots are zero until then.
     pub relocs: Vec<Reloc>,
+    /// Type and text of a whole listing, one with a `program` line.
+    pub listing: Option<(ProgType, String)>,
     places: Places,
 }
 
@@ -54,12 +57,13 @@ impl Source {
             name: name.to_owned(),
             insns: Vec::new(),
             relocs: Vec::new(),
+            listing: None,
             places: Places::Raw,
         };
         match format {
-            Format::Text => source.text(utf8(name, input)?)?,
+            Format::Text => source.text(utf8(name, input, "is not UTF-8, so this is no text")?)?,
             Format::Hex => {
-                let hex = hex::read(utf8(name, input)?).map_err(|error| {
+                let hex = hex::read(utf8(name, input, HEX_HINT)?).map_err(|error| {
                     let (line, column) = (error.line, error.column);
                     vec![format!(
                         "{name}:{line}:{column}: {}",
@@ -94,13 +98,14 @@ impl Source {
         }
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Vec<String>> {
-        let text = text::parse(text).map_err(|errors| {
+    fn text(&mut self, source: &str) -> Result<(), Vec<String>> {
+        let text = text::parse(source).map_err(|errors| {
             let line = |error| visible(&format!("{}:{error}", self.name));
             errors.iter().map(line).collect::<Vec<_>>()
         })?;
         self.insns = text.insns;
         self.relocs = text.relocs;
+        self.listing = text.program.map(|(_, kind)| (kind, source.to_owned()));
         self.places = Places::Text(text.positions);
         Ok(())
     }
@@ -134,7 +139,11 @@ impl Source {
     }
 }
 
-fn utf8<'a>(name: &str, input: &'a [u8]) -> Result<&'a str, Vec<String>> {
+/// What to do about a byte that is in no text.
+const HEX_HINT: &str = "is no hexadecimal digit: for bytes as they are use --format raw";
+
+/// The input as text; or the place of the first byte that is in no text, with `what` behind it.
+fn utf8<'a>(name: &str, input: &'a [u8], what: &str) -> Result<&'a str, Vec<String>> {
     std::str::from_utf8(input).map_err(|error| {
         let (good, bad) = input.split_at(error.valid_up_to());
         let good = std::str::from_utf8(good).unwrap_or_default();
@@ -142,8 +151,7 @@ fn utf8<'a>(name: &str, input: &'a [u8]) -> Result<&'a str, Vec<String>> {
         let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let byte = bad.first().copied().unwrap_or_default();
         vec![format!(
-            "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8: for instruction bytes use \
-             --format raw"
+            "{name}:{line}:{column}: byte {byte:#04x} {what}"
         )]
     })
 }
