@@ -261,7 +261,7 @@ impl Splice for Bind {
 impl Splice for Code {
     fn splice(self, code: &mut Code) {
         let Some(from) = self.view() else { return };
-        let nested = !std::ptr::eq(self.path, code.path);
+        let nested = self.path != code.path;
         let to = code.parts();
         if nested {
             to.items.push(Item::Enter(self.path));
@@ -444,19 +444,18 @@ impl Func {
 #[macro_export]
 macro_rules! code {
     ($($item:expr),* $(,)?) => {{
-        fn here() {}
         #[allow(unused_mut, reason = "an empty fragment stays as it is")]
-        let mut code = $crate::code::Code::new($crate::code::path_of(&here));
+        let mut code = $crate::code::Code::new($crate::code::path_of(&|| {}));
         $($crate::code::Splice::splice($item, &mut code);)*
         code
     }};
 }
 
-/// The path of the function around `here`. For [`code!`](crate::code) alone.
+/// The path of the function around a closure. For [`code!`](crate::code) alone.
 #[doc(hidden)]
 #[inline]
 #[must_use]
 pub fn path_of<T>(_: &T) -> &'static str {
     let path = std::any::type_name::<T>();
-    path.strip_suffix("::here").unwrap_or(path)
+    path.strip_suffix("::{{closure}}").unwrap_or(path)
 }
