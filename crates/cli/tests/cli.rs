@@ -247,7 +247,7 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
             "é",
             ":",
             ";",
-            "(85) ",
+            "(85) call ",
             "b7 ",
             "18",
             "00 ",
