@@ -247,7 +247,7 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
             "é",
             ":",
             ";",
-            "(85) call ",
+            "(85) ",
             "b7 ",
             "18",
             "00 ",

@@ -187,9 +187,22 @@ impl<'a> Parser<'a> {
     fn push(&mut self, parsed: Parsed<'a>, start: usize) -> Res<()> {
         let slot = self.text.insns.len();
         let at = u32::try_from(slot).unwrap_or(u32::MAX);
-        let op = match parsed {
-            Parsed::Op(op) => op,
-            Parsed::Jump(op, at, name) => {
+        let op = match &parsed {
+            Parsed::Op(op) | Parsed::Jump(op, ..) | Parsed::Reloc(op, _) => *op,
+            Parsed::Call(..) => Op::Call(Callee::Local(0)),
+        };
+        // Before anything refers to the slot, which a refused line does not have.
+        let slots = op.encode();
+        if let Some(logged) = self.logged.filter(|&code| code != slots.first.code) {
+            let code = slots.first.code;
+            return fail(
+                start,
+                format!("this is opcode {code:02x}, but the line says ({logged:02x})"),
+            );
+        }
+        match parsed {
+            Parsed::Op(_) => {}
+            Parsed::Jump(_, at, name) => {
                 let column = self.column(at);
                 self.fixups.push(Fixup {
                     slot,
@@ -198,7 +211,6 @@ impl<'a> Parser<'a> {
                     column,
                     is_call: false,
                 });
-                op
             }
             Parsed::Call(at, name) => {
                 let column = self.column(at);
@@ -209,20 +221,10 @@ impl<'a> Parser<'a> {
                     column,
                     is_call: true,
                 });
-                Op::Call(Callee::Local(0))
             }
-            Parsed::Reloc(op, target) => {
+            Parsed::Reloc(_, target) => {
                 self.text.relocs.push(Reloc { at, target });
-                op
             }
-        };
-        let slots = op.encode();
-        if let Some(logged) = self.logged.filter(|&code| code != slots.first.code) {
-            let code = slots.first.code;
-            return fail(
-                start,
-                format!("this is opcode {code:02x}, but the line says ({logged:02x})"),
-            );
         }
         let position = (self.line, self.column(start));
         self.text.insns.push(slots.first);
