@@ -235,10 +235,48 @@ pub(crate) fn frame_path(frames: &[Frame], mut index: u32) -> String {
     names.join(" > ")
 }
 
-/// The function's own name out of `crate::module::function`, closures left out.
+/// The function's own name out of `crate::module::function<T>`, closures left out.
 pub(crate) fn short(path: &'static str) -> &'static str {
-    path.split("::")
-        .filter(|part| !part.starts_with('{') && !part.is_empty())
-        .last()
-        .unwrap_or(path)
+    let (mut depth, mut start, mut best) = (0_u32, 0, path);
+    let mut take = |part: &'static str| {
+        let name = part.split('<').next().unwrap_or(part);
+        if !name.is_empty() && !name.starts_with('{') {
+            best = name;
+        }
+    };
+    for (i, c) in path.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            ':' if depth == 0 => {
+                take(&path[start..i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    take(&path[start..]);
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn a_short_name_is_the_function_alone() {
+        for (path, name) in [
+            ("app::drop_echo", "drop_echo"),
+            ("main", "main"),
+            ("app::run::{{closure}}::{{closure}}", "run"),
+            ("app::each<alloc::vec::Vec<u8>>", "each"),
+            ("app::Table<alloc::string::String>::look_up", "look_up"),
+            (
+                "<app::Table as app::Walk<u8>>::walk<u16>::{{closure}}",
+                "walk",
+            ),
+        ] {
+            assert_eq!(short(path), name);
+        }
+    }
 }
