@@ -171,13 +171,16 @@ impl<'a> Checker<'a> {
             if let Some(slot) = last
                 && !matches!(self.ops[slot], Some(Op::Exit | Op::Ja(_) | Op::JaLong(_)))
             {
-                self.error(
-                    Kind::FallsOff,
-                    slot,
-                    "the program goes on behind its last instruction: end every path with ret(…), \
-                     exit() or a jump"
-                        .to_owned(),
+                let mut funcs = self.program.funcs.iter().skip(1);
+                let func = funcs.find(|func| func.at as usize == start);
+                let name = func.map_or("the program".to_owned(), |func| {
+                    format!("function `{}`", func.name)
+                });
+                let message = format!(
+                    "{name} goes on behind its last instruction: end every path with ret(…), exit() \
+                     or a jump"
                 );
+                self.error(Kind::FallsOff, slot, message);
             }
         }
         self.bounds = bounds;

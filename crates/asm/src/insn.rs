@@ -167,7 +167,7 @@ pub fn be32(value: impl Into<i64>) -> Be32 {
 impl Be16 {
     #[inline]
     fn val(self) -> Value {
-        Value(u16::try_from(self.0).map_or(Val::TooWide(self.0), |n| Val::Imm(n.into(), Net::Be16)))
+        Value(u16::try_from(self.0).map_or(Val::NotNet(self.0), |n| Val::Imm(n.into(), Net::Be16)))
     }
 }
 
@@ -175,7 +175,7 @@ impl Be32 {
     #[inline]
     fn val(self) -> Value {
         let fits = u32::try_from(self.0).map(u32::cast_signed);
-        Value(fits.map_or(Val::TooWide(self.0), |n| Val::Imm(n, Net::Be32)))
+        Value(fits.map_or(Val::NotNet(self.0), |n| Val::Imm(n, Net::Be32)))
     }
 }
 
@@ -196,6 +196,8 @@ pub(crate) enum Val {
     Imm(i32, Net),
     /// A number that no 32-bit constant can stand for.
     TooWide(i64),
+    /// A number that does not fit its two or four bytes in network order.
+    NotNet(i64),
 }
 
 impl Operand<Reg> for Reg {
@@ -346,6 +348,14 @@ pub(crate) enum Misfit {
     Imm64,
     /// The 32-bit constant of a 32-bit operation.
     Imm32,
+    /// The two bytes of a store.
+    Imm16,
+    /// The byte of a store.
+    Imm8,
+    /// The bytes of a number in network order.
+    Net,
+    /// A store of a number in network order, in bytes.
+    NetWidth,
     /// The 16-bit offset of a memory access.
     Offset,
     /// The width of an atomic operation or a sign-extending load, in bytes.
@@ -394,6 +404,10 @@ impl Insn {
                     Bits::B64 => Misfit::Imm64,
                     Bits::B32 => Misfit::Imm32,
                 };
+                Insn::new(Raw::new(code, dst.0, 0, off, 0)).with(Extra::Bad { what, value })
+            }
+            Val::NotNet(value) => {
+                let what = Misfit::Net;
                 Insn::new(Raw::new(code, dst.0, 0, off, 0)).with(Extra::Bad { what, value })
             }
         }
@@ -678,10 +692,19 @@ pub fn store(mem: Mem, value: impl Operand<Stored>) -> Insn {
         Val::Reg(src) => Insn::access(class::STX | class::MEM | mem.size.bits(), mem, src, true, 0),
         Val::Imm(imm, net) => {
             let code = class::ST | class::MEM | mem.size.bits();
-            Insn {
+            let insn = Insn {
                 net,
                 ..Insn::access(code, mem, R0, true, imm)
+            };
+            match misfit(mem.size, imm, net) {
+                None => insn,
+                Some(bad) => insn.with(bad),
             }
+        }
+        Val::NotNet(value) => {
+            let code = class::ST | class::MEM | mem.size.bits();
+            let what = Misfit::Net;
+            Insn::access(code, mem, R0, true, 0).with(Extra::Bad { what, value })
         }
         Val::TooWide(value) => {
             let fits = mem.size == Size::W && u32::try_from(value).is_ok();
@@ -698,6 +721,19 @@ pub fn store(mem: Mem, value: impl Operand<Stored>) -> Insn {
             }
         }
     }
+}
+
+/// What is wrong with storing that constant in that many bytes.
+#[inline]
+fn misfit(size: Size, imm: i32, net: Net) -> Option<Extra> {
+    let (fits, what, value) = match (net, size) {
+        (Net::No, Size::B) => ((-0x80..0x100).contains(&imm), Misfit::Imm8, imm),
+        (Net::No, Size::H) => ((-0x8000..0x1_0000).contains(&imm), Misfit::Imm16, imm),
+        (Net::Be16, Size::H) | (Net::Be32, Size::W) | (Net::No, _) => return None,
+        _ => (false, Misfit::NetWidth, i32::from(size.bytes())),
+    };
+    let value = i64::from(value);
+    (!fits).then_some(Extra::Bad { what, value })
 }
 
 /// Loads with acquire order: later accesses come later. Linux 6.15.

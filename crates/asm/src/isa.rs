@@ -161,7 +161,8 @@ impl Reg {
     /// The register with that number. A number above 10 is reported when the program is built.
     #[must_use]
     pub const fn n(number: u8) -> Reg {
-        Reg(number)
+        // Four bits of an instruction hold it: 15 stands for all that do not fit.
+        Reg(if number > 15 { 15 } else { number })
     }
 
     /// The register's number.

@@ -8,10 +8,10 @@ use crate::map::MapShape;
 use crate::program::{Frame, Function, Line, Program, Reloc, Section, Target, frame_path};
 use crate::relax::{self, Jump};
 use crate::report::{Finding, Kind, Place, Report, Severity};
-use crate::stack::Stack;
+use crate::stack::{self, Stack};
 use bpfsmith_uapi::ProgType;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::Location;
 
@@ -40,10 +40,14 @@ impl Program {
     /// As [`Program::new`].
     pub fn new_for(isa: Isa, kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
         let (mut program, mut found) = link(isa, kind, name, &code);
-        let linked = found.is_empty();
-        // What the linker refused need not be told twice.
-        let news = |found: &(usize, Finding)| linked || found.1.kind != Kind::Malformed;
-        found.extend(crate::check::findings(&program).into_iter().filter(news));
+        let mut checked = crate::check::findings(&program);
+        if !found.is_empty() {
+            let refused: HashSet<usize> = found.iter().map(|&(slot, _)| slot).collect();
+            // What the linker refused need not be told twice, nor that a jump without a label goes
+            // nowhere.
+            checked.retain(|(slot, finding)| !refused.contains(slot) && !follows(finding.kind));
+        }
+        found.append(&mut checked);
         found.sort_by_key(|&(slot, _)| slot);
         let report = report(name, found);
         if report.has_errors() {
@@ -60,7 +64,11 @@ impl Program {
     /// As [`Program::new`].
     pub fn assemble(isa: Isa, kind: ProgType, name: &str, code: Code) -> Result<Program, Report> {
         let (program, found) = link(isa, kind, name, &code);
-        if found.is_empty() { Ok(program) } else { Err(report(name, found)) }
+        if found.is_empty() {
+            Ok(program)
+        } else {
+            Err(report(name, found))
+        }
     }
 }
 
@@ -79,9 +87,18 @@ fn link(isa: Isa, kind: ProgType, name: &str, code: &Code) -> (Program, Vec<(usi
     linker.finish(isa, kind, name)
 }
 
+/// True for findings that may only mean that a label or a register was wrong.
+fn follows(kind: Kind) -> bool {
+    use Kind::{BadTarget, FallsOff, Malformed, Unreachable};
+    matches!(kind, BadTarget | FallsOff | Malformed | Unreachable)
+}
+
 fn report(program: &str, found: Vec<(usize, Finding)>) -> Report {
     let findings = found.into_iter().map(|(_, finding)| finding).collect();
-    Report { program: program.to_owned(), findings }
+    Report {
+        program: program.to_owned(),
+        findings,
+    }
 }
 
 /// Hashes ids, which are already spread well enough, by one multiplication.
@@ -144,13 +161,13 @@ impl<'a> Linker<'a> {
     /// Lays out a function that others refer to.
     fn func(&mut self, func: &'a Func) {
         let body = func.inner();
-        let same = |known: &&Function| known.name == body.name;
-        let taken = self.funcs.iter().filter(same).count();
-        let name = if taken == 0 {
-            body.name.to_owned()
-        } else {
-            format!("{}_{taken}", body.name)
-        };
+        let named = |name: &str| self.funcs.iter().filter(|known| known.name == name).count();
+        let mut name = body.name.to_owned();
+        let mut n = named(&name);
+        while named(&name) > 0 {
+            name = format!("{}_{n}", body.name);
+            n += 1;
+        }
         self.unit(&name, &body.code);
     }
 
@@ -235,7 +252,8 @@ impl<'a> Linker<'a> {
                 id,
                 name,
             } => {
-                stack.uses(&self.frames, slot, frame, id, name, size, align, false);
+                stack.uses(&self.frames, slot, raw, frame, id, name, size, align, false);
+                self.inside_slot(slot, raw, name, size);
             }
             Extra::KeptSlot {
                 align,
@@ -243,7 +261,8 @@ impl<'a> Linker<'a> {
                 id,
                 name,
             } => {
-                stack.uses(&self.frames, slot, frame, id, name, size, align, true);
+                stack.uses(&self.frames, slot, raw, frame, id, name, size, align, true);
+                self.inside_slot(slot, raw, name, size);
             }
             Extra::Map(name) => self.relocs.push(Reloc {
                 at: slot,
@@ -269,7 +288,7 @@ impl<'a> Linker<'a> {
                     target: Target::Ksym(name.to_owned()),
                 });
             }
-            Extra::Bad { what, value } => self.bad_value(what, value, line),
+            Extra::Bad { what, value } => self.bad_value(what, value, slot),
         }
         if raw.is_wide() {
             let imm = match insn.arg {
@@ -283,6 +302,25 @@ impl<'a> Linker<'a> {
             });
             self.lines.push(line);
         }
+    }
+
+    /// Reports an access, or an address, that is not inside its stack slot.
+    #[inline]
+    fn inside_slot(&mut self, at: u32, raw: Raw, name: &str, size: u16) {
+        let (off, bytes) = stack::access(raw);
+        let size = i32::from(size);
+        if off >= 0 && off.saturating_add(bytes) <= size {
+            return;
+        }
+        let what = match bytes {
+            0 => "the address".to_owned(),
+            1 => "1 byte".to_owned(),
+            n => format!("{n} bytes"),
+        };
+        let message = format!(
+            "{what} at offset {off} of stack slot `{name}` would be outside: it has {size} bytes"
+        );
+        self.at_slot(Kind::Stack, at, message);
     }
 
     fn bind(
@@ -382,11 +420,24 @@ impl<'a> Linker<'a> {
     }
 
     #[cold]
-    fn bad_value(&mut self, what: Misfit, value: i64, line: Line) {
+    fn bad_value(&mut self, what: Misfit, value: i64, at: u32) {
         let message = match what {
             Misfit::Imm64 => format!(
                 "the constant {value:#x} does not fit: 32 bits, sign-extended, are stored; load it \
                  into a register with lddw, or work on 32 bits (W0 to W9)"
+            ),
+            Misfit::Imm16 => {
+                format!("the constant {value:#x} does not fit the two bytes that are stored")
+            }
+            Misfit::Imm8 => {
+                format!("the constant {value:#x} does not fit the one byte that is stored")
+            }
+            Misfit::Net => format!(
+                "the number {value} does not fit: be16(…) takes 0 to 65535, be32(…) 0 to 4294967295"
+            ),
+            Misfit::NetWidth => format!(
+                "a number in network order cannot be stored as {value} bytes: be16(…) is stored as \
+                 two, be32(…) as four"
             ),
             Misfit::Imm32 => format!(
                 "the constant {value:#x} does not fit the 32 bits that this operation works on"
@@ -400,11 +451,12 @@ impl<'a> Linker<'a> {
                  bytes, sign-extending loads 1, 2 or 4"
             ),
         };
-        self.find(Kind::DoesNotFit, line, message);
+        self.at_slot(Kind::DoesNotFit, at, message);
     }
 
     fn finish(mut self, isa: Isa, kind: ProgType, name: &str) -> (Program, Vec<(usize, Finding)>) {
         self.resolve_labels();
+        self.refuse_empty_functions();
         let sections = self.sections();
         let mut program = Program {
             name: name.to_owned(),
@@ -475,6 +527,27 @@ impl<'a> Linker<'a> {
         sections
     }
 
+    /// A call of a function without instructions would run what happens to stand behind it.
+    fn refuse_empty_functions(&mut self) {
+        let ends = self
+            .funcs
+            .iter()
+            .skip(2)
+            .map(|func| func.at)
+            .chain([self.here()]);
+        let starts = self.funcs.iter().skip(1);
+        let empty: Vec<(u32, String)> = (self.queue.iter().zip(starts).zip(ends))
+            .filter(|((_, start), end)| start.at == *end)
+            .map(|((func, start), _)| (func.id(), start.name.clone()))
+            .collect();
+        for (id, name) in empty {
+            if let Some(&(slot, _)) = self.func_refs.iter().find(|func_ref| func_ref.1 == id) {
+                let message = format!("function `{name}` is empty: end it with ret(…) or exit()");
+                self.at_slot(Kind::FallsOff, slot, message);
+            }
+        }
+    }
+
     /// Finds the slot of each jump's label.
     fn resolve_labels(&mut self) {
         let mut jumps = std::mem::take(&mut self.jumps);
@@ -482,7 +555,18 @@ impl<'a> Linker<'a> {
             // Until a place is known it goes on behind itself.
             jump.to = jump.slot + 1;
             match self.bound.get(&jump.id) {
-                Some(bound) if bound.unit == jump.unit => jump.to = bound.slot,
+                Some(bound) if bound.unit == jump.unit => {
+                    jump.to = bound.slot;
+                    let next = self.funcs.get(jump.unit as usize + 1).map(|func| func.at);
+                    if bound.slot == next.unwrap_or(number(self.insns.len())) {
+                        let message = format!(
+                            "label `{}` is bound behind the last instruction of its function: end \
+                             with ret(…) or exit() there",
+                            jump.name
+                        );
+                        self.at_slot(Kind::BadTarget, jump.slot, message);
+                    }
+                }
                 Some(bound) => {
                     let message = format!(
                         "label `{}` is bound in another function, at {}:{}: a jump stays in its \
@@ -518,7 +602,16 @@ fn describe(shape: &MapShape) -> String {
         key,
         value,
         entries,
+        flags,
+        inner,
         ..
     } = shape;
-    format!("{kind} with keys of {key}, values of {value} bytes and {entries} entries")
+    let mut text = format!("{kind} key {key} value {value} entries {entries}");
+    if *flags != 0 {
+        text += &format!(" flags {flags:#x}");
+    }
+    if let Some(inner) = inner {
+        text += &format!(" of maps {} {}", inner.name, describe(inner));
+    }
+    text
 }

@@ -1,7 +1,7 @@
 //! Places stack slots: fragments side by side share the bytes, nested ones do not.
 
 use crate::insn::R10;
-use crate::isa::{Raw, class};
+use crate::isa::{Raw, Size, class};
 use crate::link::IdMap;
 use crate::program::Frame;
 
@@ -73,6 +73,7 @@ impl Stack {
         &mut self,
         frames: &[Frame],
         at: u32,
+        raw: Raw,
         frame: u32,
         id: u32,
         name: &'static str,
@@ -95,6 +96,11 @@ impl Stack {
         });
         let used = &mut self.slots[index];
         used.frame = common(frames, used.frame, frame);
+        // Bytes that are accessed as one number must be aligned as one.
+        let (off, bytes) = access(raw);
+        if bytes > used.align && off % bytes == 0 {
+            used.align = bytes;
+        }
         self.refs.push((at, index));
     }
 
@@ -115,20 +121,21 @@ impl Stack {
         order.sort_by_key(|&i| (self.slots[i].frame, i));
         let mut depth: IdMap<i32> = IdMap::default();
         let floor = -self.lowest;
+        let mut result = Ok(());
         for i in order {
             let frame = self.slots[i].frame;
             let above = above(frames, &depth, frame).unwrap_or(floor);
             let used = &mut self.slots[i];
             let end = above + used.size;
             let end = (end + used.align - 1) / used.align * used.align;
-            used.off = -end;
-            if end > SIZE {
+            used.off = -end.min(SIZE);
+            if end > SIZE && result.is_ok() {
                 let message = format!(
                     "stack slot `{}` of {} bytes does not fit: it would end {end} bytes below the \
                      frame pointer, and a function has {SIZE}; put large data in a per-CPU array",
                     used.name, used.size
                 );
-                return Err((used.first, message));
+                result = Err((used.first, message));
             }
             depth.insert(frame, end);
         }
@@ -146,7 +153,19 @@ impl Stack {
                 raw.imm += off;
             }
         }
-        Ok(())
+        result
+    }
+}
+
+/// The offset and the number of bytes of an access to a slot; an address has no bytes.
+#[inline]
+pub(crate) fn access(raw: Raw) -> (i32, i32) {
+    match raw.code & 7 {
+        class::LDX | class::ST | class::STX => (
+            i32::from(raw.off),
+            i32::from(Size::of_code(raw.code).bytes()),
+        ),
+        _ => (raw.imm, 0),
     }
 }
 
