@@ -1,0 +1,5 @@
+//! One program, written with every peer, and what the benchmarks need around it.
+
+pub mod count;
+pub mod programs;
+pub mod rounds;

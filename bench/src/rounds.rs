@@ -1,0 +1,93 @@
+//! Interleaved rounds: in each one every peer runs once, so that what else the machine does falls
+//! on all of them.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// One thing to measure.
+pub struct Peer<'a> {
+    name: &'static str,
+    /// Runs that many times and tells how long it took.
+    run: Box<dyn FnMut(usize) -> Duration + 'a>,
+}
+
+impl<'a> Peer<'a> {
+    /// `make` prepares what `work` consumes and is not timed; nor is dropping the result.
+    pub fn with<I, O>(
+        name: &'static str,
+        mut make: impl FnMut() -> I + 'a,
+        mut work: impl FnMut(I) -> O + 'a,
+    ) -> Peer<'a> {
+        Peer {
+            name,
+            run: Box::new(move |runs| {
+                let mut time = Duration::ZERO;
+                for _ in 0..runs {
+                    let input = black_box(make());
+                    let start = Instant::now();
+                    let output = black_box(work(input));
+                    time += start.elapsed();
+                    drop(output);
+                }
+                time
+            }),
+        }
+    }
+
+    /// Everything is timed, dropping the result included.
+    pub fn new<O>(name: &'static str, mut work: impl FnMut() -> O + 'a) -> Peer<'a> {
+        Peer {
+            name,
+            run: Box::new(move |runs| {
+                let start = Instant::now();
+                for _ in 0..runs {
+                    drop(black_box(work()));
+                }
+                start.elapsed()
+            }),
+        }
+    }
+}
+
+/// Runs the peers in turn and prints a row for each. A sample is the mean of as many runs as it
+/// takes to see `least` slots. The ratios are to the peer named `to`.
+pub fn measure(
+    what: &str,
+    slots: usize,
+    rounds: usize,
+    least: usize,
+    to: &str,
+    mut peers: Vec<Peer>,
+) {
+    let runs = least.div_ceil(slots);
+    let mut samples = vec![Vec::with_capacity(rounds); peers.len()];
+    // The first round warms up: caches, the allocator's heap, the branch predictor.
+    for round in 0..=rounds {
+        for (peer, samples) in peers.iter_mut().zip(&mut samples) {
+            let time = (peer.run)(runs);
+            if round > 0 {
+                samples.push(time.as_secs_f64() * 1e9 / (runs * slots) as f64);
+            }
+        }
+    }
+    for samples in &mut samples {
+        samples.sort_by(f64::total_cmp);
+    }
+    let figures = |samples: &[f64]| (samples[0], samples[rounds / 2], samples[rounds - 1]);
+    let reference = peers.iter().position(|peer| peer.name == to).unwrap_or(0);
+    let (unit_min, unit_median, _) = figures(&samples[reference]);
+    println!("\n{what}, {slots} slots, ns per slot");
+    println!(
+        "{:<34} {:>8} {:>8} {:>8}   {:>9} {:>9}",
+        "", "min", "median", "max", "min/peer", "med/peer"
+    );
+    for (peer, samples) in peers.iter().zip(&samples) {
+        let (min, median, max) = figures(samples);
+        println!(
+            "{:<34} {min:>8.2} {median:>8.2} {max:>8.2}   {:>9.2} {:>9.2}",
+            peer.name,
+            min / unit_min,
+            median / unit_median,
+        );
+    }
+}
