@@ -28,12 +28,6 @@ impl std::error::Error for DecodeError {
     }
 }
 
-/// The fields of a slot as one number: code, registers, off and imm from the lowest byte up.
-#[inline]
-fn word(raw: Raw) -> u64 {
-    u64::from_le_bytes(raw.to_bytes(Order::Little))
-}
-
 const DST: u64 = 0x0f00;
 const SRC: u64 = 0xf000;
 const OFF: u64 = 0xffff_0000;
@@ -94,7 +88,7 @@ const fn forbidden() -> [u64; 256] {
 /// True if the slot alone is a valid instruction, as far as one look-up tells.
 #[inline]
 fn is_plain(raw: Raw) -> bool {
-    let bits = word(raw);
+    let bits = raw.to_word();
     // Only an opcode that is not in the table has its own byte forbidden, and it is not FAST_CODE.
     let forbidden = (bits ^ FAST_CODE) & FORBIDDEN[raw.code as usize];
     // Adding 5 carries out of a nibble above 10.
@@ -110,25 +104,22 @@ fn is_plain(raw: Raw) -> bool {
 /// # Errors
 /// Left-over bytes, or else the first slot that is no instruction.
 pub fn decode(bytes: &[u8], order: Order) -> Result<Vec<Raw>, DecodeError> {
-    let slots = bytes.chunks_exact(8);
-    if !slots.remainder().is_empty() {
-        let why = Refused::Length(slots.remainder().len());
+    let (slots, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        let why = Refused::Length(rest.len());
         return Err(DecodeError {
             at: slots.len(),
             why,
         });
     }
-    let slot = |b: &[u8]| {
-        [
-            b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
-        ]
-    };
     let raws: Vec<Raw> = match order {
         Order::Little => slots
-            .map(|b| Raw::from_bytes(slot(b), Order::Little))
+            .iter()
+            .map(|&b| Raw::from_bytes(b, Order::Little))
             .collect(),
         Order::Big => slots
-            .map(|b| Raw::from_bytes(slot(b), Order::Big))
+            .iter()
+            .map(|&b| Raw::from_bytes(b, Order::Big))
             .collect(),
     };
     validate(&raws)?;
@@ -144,11 +135,27 @@ pub fn validate(raws: &[Raw]) -> Result<(), DecodeError> {
     while let Some(&raw) = raws.get(at) {
         if is_plain(raw) {
             at += 1;
+        } else if is_wide_number(&raws[at..]) {
+            at += 2;
         } else {
             at += slow(raws, at)?.slots();
         }
     }
     Ok(())
+}
+
+/// True for a whole and valid `r1 = 0x1122334455667788 ll` or `r1 = map[fd:5]`, which are too
+/// frequent for the slow path.
+#[inline]
+fn is_wide_number(raws: &[Raw]) -> bool {
+    let [first, second, ..] = raws else {
+        return false;
+    };
+    first.code == class::LDDW
+        && first.off == 0
+        && first.dst() <= 10
+        && (first.src() == 0 || first.src() == 1 && second.imm == 0)
+        && second.to_word() << 32 == 0
 }
 
 #[inline(never)]
@@ -264,5 +271,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The other short cut: two slots that one look decides.
+    #[test]
+    fn no_wide_number_is_accepted_that_decoding_refuses() {
+        let mut wide = 0;
+        for code in [0x18, 0x10, 0x00, 0x07] {
+            for regs in 0..=255u8 {
+                for (off, tail) in [(0, 0), (1, 0), (0, 1)] {
+                    for imm in [0, 1, -1] {
+                        let first = Raw {
+                            code,
+                            regs,
+                            off,
+                            imm: 7,
+                        };
+                        for second in [
+                            Raw::new(0, 0, 0, 0, imm),
+                            Raw::new(tail, 0, 0, 0, imm),
+                            Raw::new(0, tail, 0, 0, imm),
+                            Raw::new(0, 0, tail, 0, imm),
+                            Raw::new(0, 0, 0, i16::from(tail), imm),
+                        ] {
+                            if is_wide_number(&[first, second]) {
+                                wide += 1;
+                                let op = Op::decode(first, Some(second)).map(Op::slots);
+                                assert_eq!(op, Ok(2), "{first:?} {second:?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(wide > 200, "{wide}");
     }
 }

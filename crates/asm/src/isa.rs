@@ -25,7 +25,11 @@ impl Order {
 }
 
 /// One instruction slot: eight bytes, not yet judged.
+///
+/// In memory it is what a machine of the host's order reads, but for the order of the nibbles in
+/// `regs`: reading and writing little-endian bytes is a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Raw {
     /// Class, source bit and operation.
     pub code: u8,
@@ -86,18 +90,30 @@ impl Raw {
     #[must_use]
     pub const fn from_bytes(b: [u8; 8], order: Order) -> Raw {
         match order {
-            Order::Little => Raw {
-                code: b[0],
-                regs: b[1],
-                off: i16::from_le_bytes([b[2], b[3]]),
-                imm: i32::from_le_bytes([b[4], b[5], b[6], b[7]]),
-            },
+            // One load and one store: this is the inner loop of decoding.
+            Order::Little => Raw::from_word(u64::from_le_bytes(b)),
             Order::Big => Raw {
                 code: b[0],
                 regs: b[1].rotate_left(4),
                 off: i16::from_be_bytes([b[2], b[3]]),
                 imm: i32::from_be_bytes([b[4], b[5], b[6], b[7]]),
             },
+        }
+    }
+
+    /// The slot as one number: code, registers, off and imm from the lowest byte up.
+    #[inline]
+    pub(crate) const fn to_word(self) -> u64 {
+        u64::from_le_bytes(self.to_bytes(Order::Little))
+    }
+
+    #[inline]
+    const fn from_word(word: u64) -> Raw {
+        Raw {
+            code: (word & 0xff) as u8,
+            regs: (word >> 8 & 0xff) as u8,
+            off: ((word >> 16 & 0xffff) as u16).cast_signed(),
+            imm: ((word >> 32) as u32).cast_signed(),
         }
     }
 
