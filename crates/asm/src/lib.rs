@@ -9,6 +9,7 @@ pub mod global;
 pub mod helper;
 pub mod insn;
 pub mod isa;
+pub mod kit;
 pub mod link;
 pub mod listing;
 pub mod map;

@@ -176,3 +176,13 @@ impl Place {
         self.off
     }
 }
+
+/// Where an access starts: `R7.get(eth::src)` as a place.
+impl From<Mem> for Place {
+    fn from(mem: Mem) -> Place {
+        Place {
+            base: mem.base,
+            off: mem.off,
+        }
+    }
+}
