@@ -1,10 +1,11 @@
 //! Bytes to instruction slots, and slots to typed instructions.
 //!
 //! Most slots are judged by one table look-up: an opcode says which of the 64 bits must be zero.
-//! The few whose fields depend on each other (`lddw`, atomics, byte swaps, the variants that live
-//! in `off`, calls other than of a helper) go through [`Op::decode`].
+//! `lddw`, byte swaps and atomics, whose fields depend on each other, have short cuts of their own;
+//! the rest (variants that live in `off`, calls other than of a helper, and all that is refused)
+//! goes through [`Op::decode`].
 
-use crate::isa::{Alu, Jmp, Op, Order, Raw, Refused, Size, class};
+use crate::isa::{Alu, AtomicOp, Jmp, Op, Order, Raw, Refused, Size, class};
 use std::fmt;
 
 /// The first slot that is no instruction, and why.
@@ -91,10 +92,14 @@ fn is_plain(raw: Raw) -> bool {
     let bits = raw.to_word();
     // Only an opcode that is not in the table has its own byte forbidden, and it is not FAST_CODE.
     let forbidden = (bits ^ FAST_CODE) & FORBIDDEN[raw.code as usize];
-    // Adding 5 carries out of a nibble above 10.
+    forbidden | high_registers(raw) == 0
+}
+
+/// Not zero if a register is above r10: adding 5 carries out of its nibble.
+#[inline]
+fn high_registers(raw: Raw) -> u64 {
     let regs = u64::from(raw.regs);
-    let registers = (((regs & 0x0f) | ((regs & 0xf0) << 4)) + 0x0505) & 0x1010;
-    forbidden | registers == 0
+    (((regs & 0x0f) | ((regs & 0xf0) << 4)) + 0x0505) & 0x1010
 }
 
 /// The instruction slots in `bytes`, each of which is a valid instruction or half of one.
@@ -137,6 +142,8 @@ pub fn validate(raws: &[Raw]) -> Result<(), DecodeError> {
             at += 1;
         } else if is_wide_number(&raws[at..]) {
             at += 2;
+        } else if is_swap(raw) || is_atomic(raw) {
+            at += 1;
         } else {
             at += slow(raws, at)?.slots();
         }
@@ -156,6 +163,26 @@ fn is_wide_number(raws: &[Raw]) -> bool {
         && first.dst() <= 10
         && (first.src() == 0 || first.src() == 1 && second.imm == 0)
         && second.to_word() << 32 == 0
+}
+
+/// True for a valid byte swap.
+#[inline]
+fn is_swap(raw: Raw) -> bool {
+    const LE: u8 = class::ALU | class::END;
+    const BE: u8 = LE | class::X;
+    const ALWAYS: u8 = class::ALU64 | class::END;
+    matches!(raw.code, LE | BE | ALWAYS)
+        && matches!(raw.imm, 16 | 32 | 64)
+        && raw.regs <= 10
+        && raw.off == 0
+}
+
+/// True for a valid atomic operation but the loads and stores.
+#[inline]
+fn is_atomic(raw: Raw) -> bool {
+    const W: u8 = class::STX | class::ATOMIC | Size::W.bits();
+    const DW: u8 = class::STX | class::ATOMIC | Size::DW.bits();
+    matches!(raw.code, W | DW) && AtomicOp::from_imm(raw.imm).is_some() && high_registers(raw) == 0
 }
 
 #[inline(never)]
@@ -227,7 +254,7 @@ mod tests {
                             off,
                             imm,
                         };
-                        if is_plain(raw) {
+                        if is_plain(raw) || is_swap(raw) || is_atomic(raw) {
                             plain += 1;
                             let op = Op::decode(raw, None).map(Op::slots);
                             assert_eq!(op, Ok(1), "{raw:?}");

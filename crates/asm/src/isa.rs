@@ -506,7 +506,7 @@ macro_rules! define_atomic {
             }
 
             #[inline]
-            const fn from_imm(imm: i32) -> Option<AtomicOp> {
+            pub(crate) const fn from_imm(imm: i32) -> Option<AtomicOp> {
                 match imm { $($imm => Some(AtomicOp::$name),)* _ => None }
             }
         }

@@ -34,7 +34,7 @@ fn same(source: &str, ours: &str) {
     let (theirs, canonical) = (parsed(source), parsed(ours));
     assert_eq!(theirs.insns, canonical.insns, "{source}");
     let printed: String = bpfsmith_asm::decode::ops(&theirs.insns)
-        .map(|item| format!("{}\n", item.unwrap().1))
+        .map(|item| format!("{}\n", item.expect("valid").1))
         .collect();
     assert_eq!(printed.trim_end(), ours);
 }
@@ -73,7 +73,7 @@ fn labelled(list: &[Op], names: &[String]) -> String {
             Op::JaLong(imm) | Op::Call(Callee::Local(imm)) => i64::from(imm),
             _ => i64::MIN / 2,
         };
-        let to = i64::try_from(start + 1).unwrap() + distance;
+        let to = i64::try_from(start + 1).expect("a short program") + distance;
         let target = starts.iter().position(|&at| i64::try_from(at) == Ok(to));
         out.push_str(name);
         out.push_str(":\n  ");
