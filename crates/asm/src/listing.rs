@@ -49,8 +49,8 @@ impl Program {
         let names = Names::new(self);
         let mut shown = u32::MAX;
         for (slot, op) in self.typed() {
-            if let Some(func) = self.funcs.iter().find(|func| func.at as usize == slot) {
-                push(&mut out, format_args!("\nfunc {}\n", func.name));
+            if let Some(func) = names.funcs.get(&slot) {
+                push(&mut out, format_args!("\nfunc {func}\n"));
                 shown = u32::MAX;
             }
             if let Some(name) = names.labels.get(&slot) {
@@ -78,8 +78,8 @@ impl Program {
         let mut out = String::with_capacity(self.insns.len() * 96);
         let names = Names::new(self);
         for (slot, op) in self.typed() {
-            if let Some(func) = self.funcs.iter().find(|func| func.at as usize == slot) {
-                push(&mut out, format_args!("func {}\n", func.name));
+            if let Some(func) = names.funcs.get(&slot) {
+                push(&mut out, format_args!("func {func}\n"));
             }
             if let Some(name) = names.labels.get(&slot) {
                 push(&mut out, format_args!("{name}:\n"));
@@ -187,8 +187,8 @@ impl Program {
             (Some(Target::Ksym(name)), _) => Some(Symbol::Ksym(name)),
             (None, Op::Call(Callee::Local(distance)) | Op::Wide(_, Wide::Func(distance))) => {
                 let to = i64::from(distance) + 1 + i64::try_from(slot).unwrap_or(i64::MAX);
-                let func = self.funcs.iter().find(|func| i64::from(func.at) == to);
-                func.map(|func| Symbol::Label(&func.name))
+                let func = usize::try_from(to).ok().and_then(|to| names.funcs.get(&to));
+                func.map(|func| Symbol::Label(func))
             }
             (None, op) => target(slot, op)
                 .and_then(|to| names.labels.get(&to))
@@ -202,6 +202,7 @@ impl Program {
 struct Names {
     labels: HashMap<usize, String>,
     relocs: HashMap<usize, usize>,
+    funcs: HashMap<usize, String>,
 }
 
 impl Names {
@@ -220,14 +221,16 @@ impl Names {
         }
         let mut used: HashSet<String> =
             program.funcs.iter().map(|func| func.name.clone()).collect();
+        // Where to go on counting, for names that many labels have.
+        let mut counts: HashMap<&str, u32> = HashMap::new();
         let mut labels = HashMap::new();
         for to in targets {
             let name = given.get(&to).copied().unwrap_or("L");
+            let count = counts.entry(name).or_insert(1);
             let mut unique = name.to_owned();
-            let mut n = 2;
             while !used.insert(unique.clone()) {
-                unique = format!("{name}_{n}");
-                n += 1;
+                *count += 1;
+                unique = format!("{name}_{count}");
             }
             labels.insert(to, unique);
         }
@@ -235,7 +238,14 @@ impl Names {
             .zip(&program.relocs)
             .map(|(i, reloc)| (reloc.at as usize, i))
             .collect();
-        Names { labels, relocs }
+        let funcs = (program.funcs.iter())
+            .map(|func| (func.at as usize, func.name.clone()))
+            .collect();
+        Names {
+            labels,
+            relocs,
+            funcs,
+        }
     }
 }
 
