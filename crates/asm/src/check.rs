@@ -1,11 +1,13 @@
 //! Follows a program's control flow before any kernel does.
 //!
-//! The rules are the verifier's, so that an [`Error`](Severity::Error) is what every kernel refuses
-//! on the path that is shown. What a kernel may accept, because it follows values and this checker
-//! does not (a register that is written on some paths only), is a [`Warning`](Severity::Warning).
+//! The rules are the verifier's, so that a program with an [`Error`](Severity::Error) is one that
+//! every kernel refuses. What a kernel may accept, because it follows values and this checker does
+//! not (a register that is written on some paths only, a mistake behind `if 0 != 0`), is a
+//! [`Warning`](Severity::Warning).
 
+use crate::certain;
 use crate::decode::ops;
-use crate::isa::{AtomicOp, Callee, Op, Reg, Size, Src, Wide};
+use crate::isa::{Alu, AtomicOp, Bits, Callee, Op, Reg, Size, Src, Wide};
 use crate::program::Program;
 use crate::report::{Finding, Kind, Place, Report, Severity};
 use bpfsmith_uapi::{Helper, ProgType};
@@ -32,6 +34,7 @@ pub(crate) fn findings(program: &Program) -> Vec<(usize, Finding)> {
     if checker.findings.is_empty() {
         checker.flow();
         checker.instructions();
+        checker.doubt();
     }
     checker.findings
 }
@@ -255,9 +258,29 @@ impl<'a> Checker<'a> {
             dead = false;
             self.registers(slot, op, state);
             self.stack(slot, op);
+            self.constant(slot, op);
             if let Op::Call(Callee::Helper(id)) = op {
                 self.helper(slot, id);
             }
+        }
+    }
+
+    /// Makes the errors warnings if a kernel may know that no path with one is ever taken.
+    fn doubt(&mut self) {
+        let mut wrong = vec![false; self.ops.len()];
+        for (slot, finding) in &self.findings {
+            match (finding.severity, finding.kind) {
+                // This is refused before any path is followed.
+                (Severity::Error, Kind::Unreachable) => return,
+                (Severity::Error, _) => wrong[*slot] = true,
+                (Severity::Warning, _) => {}
+            }
+        }
+        if !wrong.contains(&true) || certain::is_refused(&self.ops, &wrong) {
+            return;
+        }
+        for (_, finding) in &mut self.findings {
+            finding.severity = Severity::Warning;
         }
     }
 
@@ -379,6 +402,31 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The constants that a verifier refuses.
+    fn constant(&mut self, slot: usize, op: Op) {
+        let Op::Alu(op, bits, dst, Src::Imm(imm)) = op else {
+            return;
+        };
+        let width = match bits {
+            Bits::B32 => 32,
+            Bits::B64 => 64,
+        };
+        match op {
+            Alu::Lsh | Alu::Rsh | Alu::Arsh if !(0..width).contains(&imm) => {
+                let message = format!(
+                    "{dst} is shifted by {imm}: an operation of {width} bits takes 0 to {}",
+                    width - 1
+                );
+                self.error(Kind::DoesNotFit, slot, message);
+            }
+            Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod if imm == 0 => {
+                let message = format!("{dst} is divided by the constant 0: no kernel takes that");
+                self.error(Kind::DoesNotFit, slot, message);
+            }
+            _ => {}
+        }
+    }
+
     fn helper(&mut self, slot: usize, id: i32) {
         let kind = self.program.kind;
         match u32::try_from(id).ok().and_then(Helper::by_id) {
@@ -410,7 +458,7 @@ impl<'a> Checker<'a> {
 }
 
 /// The distance of a jump inside the function.
-fn jump(op: Op) -> Option<i64> {
+pub(crate) fn jump(op: Op) -> Option<i64> {
     match op {
         Op::Ja(off) | Op::MayGoto(off) | Op::Jump(.., off) => Some(i64::from(off)),
         Op::JaLong(imm) => Some(i64::from(imm)),
@@ -419,14 +467,14 @@ fn jump(op: Op) -> Option<i64> {
 }
 
 /// The slot at a distance, if it is inside.
-fn target(slot: usize, distance: i64, start: usize, end: usize) -> Option<usize> {
+pub(crate) fn target(slot: usize, distance: i64, start: usize, end: usize) -> Option<usize> {
     let to = i64::try_from(slot).ok()? + 1 + distance;
     usize::try_from(to)
         .ok()
         .filter(|to| (start..end).contains(to))
 }
 
-fn ends(op: Op) -> bool {
+pub(crate) fn ends(op: Op) -> bool {
     matches!(op, Op::Exit | Op::Ja(_) | Op::JaLong(_))
 }
 

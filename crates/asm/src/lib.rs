@@ -18,5 +18,6 @@ pub mod program;
 pub mod report;
 pub mod text;
 
+mod certain;
 mod relax;
 mod stack;

@@ -768,3 +768,126 @@ fn a_register_written_on_some_paths_is_a_warning() {
         )
     );
 }
+
+#[test]
+fn shift_and_division_by_a_constant() {
+    let name = "shift_and_division_by_a_constant";
+    let line = line!() + 3;
+    let code = code![
+        mov(R0, 1),
+        lsh(R0, 64),
+        rsh(W0, 32),
+        rem(R0, 0),
+        arsh(R0, 63),
+        exit()
+    ];
+    refused(
+        xdp(code),
+        Kind::DoesNotFit,
+        &[
+            (
+                line,
+                name,
+                "error: r0 is shifted by 64: an operation of 64 bits takes 0 to 63",
+            ),
+            (
+                line + 1,
+                name,
+                "error: r0 is shifted by 32: an operation of 32 bits takes 0 to 31",
+            ),
+            (
+                line + 2,
+                name,
+                "error: r0 is divided by the constant 0: no kernel takes that",
+            ),
+        ],
+    );
+}
+
+/// What the checker says of a program: `None` if nothing, else whether it is refused.
+fn verdict(code: Code) -> Option<bool> {
+    match xdp(code) {
+        Err(_) => Some(true),
+        Ok(program) => (!program.warnings().is_empty()).then_some(false),
+    }
+}
+
+fn mistake() -> Code {
+    code![mov(R0, R9)]
+}
+
+#[test]
+fn a_mistake_behind_known_values_is_a_warning() {
+    let dead = [
+        code![
+            mov(R6, 0),
+            R6.ne(0).then(mistake()),
+            ret(0)
+        ],
+        code![
+            mov(R6, R1),
+            R6.eq(0).then(mistake()),
+            ret(0)
+        ],
+        code![
+            load(R6, R1.u32(0)),
+            and(R6, 7),
+            R6.gt(8).then(mistake()),
+            ret(0)
+        ],
+        code![
+            load(R2, R1.u32(12)),
+            R2.eq(1).then(code![R2.eq(2).then(mistake())]),
+            ret(0)
+        ],
+    ];
+    for code in dead {
+        assert_eq!(verdict(code), Some(false));
+    }
+}
+
+#[test]
+fn a_mistake_that_every_verifier_meets_is_an_error() {
+    let out = label("out");
+    let live = [
+        // Behind a branch that is known, and behind a loop.
+        code![
+            mov(R6, 0),
+            R6.ne(0).then(mov(R6, 1)),
+            mistake(),
+            exit()
+        ],
+        code![
+            repeat(R6, 0..4).body(mov(R7, R6)),
+            mistake(),
+            exit()
+        ],
+        // Behind a packet's bounds check, twice, and a protocol.
+        code![
+            load(R7, R1.u32(0)),
+            load(R8, R1.u32(4)),
+            mov(R2, R7),
+            add(R2, 14),
+            jgt(R2, R8, out),
+            load(R3, R7.u16(12)),
+            jne(R3, be16(0x800), out),
+            mov(R2, R7),
+            add(R2, 34),
+            jgt(R2, R8, out),
+            mistake(),
+            exit(),
+            bind(out),
+            ret(0),
+        ],
+        // Behind a look-up.
+        code![
+            mov(R1, 0),
+            ktime_get_ns(),
+            R0.ne(0).then(mistake()),
+            ret(0)
+        ],
+    ];
+    for code in live {
+        assert_eq!(verdict(code), Some(true));
+    }
+}
