@@ -235,11 +235,7 @@ impl<'a> Rewrite<'a> {
         self.lines.push(line);
     }
 
-    fn run(
-        mut self,
-        program: &mut Program,
-        func_refs: &mut [(u32, u32)],
-    ) -> Vec<(usize, Finding)> {
+    fn run(mut self, program: &mut Program, func_refs: &mut [(u32, u32)]) -> Vec<(usize, Finding)> {
         for old in 0..program.insns.len() {
             let (slot, line) = (old_slot(old), program.lines[old]);
             self.pads(program, slot);
@@ -283,7 +279,8 @@ impl<'a> Rewrite<'a> {
             code if Jmp::of_code(code).is_some() => Some(i64::from(raw.off)),
             _ => None,
         };
-        let target = to.and_then(|distance| u32::try_from(i64::from(old_slot(old)) + 1 + distance).ok());
+        let target =
+            to.and_then(|distance| u32::try_from(i64::from(old_slot(old)) + 1 + distance).ok());
         if let Some(target) = target.filter(|&to| (to as usize) < program.insns.len()) {
             self.open
                 .push((self.here(), To::Slot(target), old_slot(old)));
