@@ -52,7 +52,7 @@ pub fn ipv4(ctx: Reg, ifindex: Mem, ip: Reg, params: Slot, flags: u64, other: La
     ]
 }
 
-/// As [`ipv4`], with an IPv6 header at `ip`.
+/// As [`ipv4()`], with an IPv6 header at `ip`.
 pub fn ipv6(ctx: Reg, ifindex: Mem, ip: Reg, params: Slot, flags: u64, other: Label) -> Code {
     let words = |to: Field, from: Field| {
         let word = move |n| copy(params, to.at(n), ip.get(from.at(n)));

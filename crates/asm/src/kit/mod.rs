@@ -7,8 +7,8 @@
 //!
 //! - [`packet`] walks headers, from Ethernet to the TCP payload, with the checks the verifier wants.
 //! - [`checksum`] keeps checksums right, and [`rewrite`] changes headers with their checksums.
-//! - [`map`] counts and finds or makes entries, [`event`] fills ring buffer records.
-//! - [`rate`] limits, [`hash`] hashes, [`fib`] asks the routing table.
+//! - [`mod@map`] counts and finds or makes entries, [`event`] fills ring buffer records.
+//! - [`rate`] limits, [`hash`] hashes, [`mod@fib`] asks the routing table.
 
 pub mod checksum;
 pub mod event;

@@ -2,6 +2,7 @@
 
 use crate::programs::case;
 use crate::vm::{self, Memory};
+use bpfsmith_asm::program::Program;
 use proptest::prelude::*;
 
 /// The sum of 16-bit words in network order, folded.
@@ -18,8 +19,12 @@ fn sum(bytes: &[u8]) -> u16 {
 
 /// The packet after the program, and its answer.
 fn run(name: &str, packet: &[u8]) -> (Vec<u8>, u64) {
+    run_program(&case(name), packet)
+}
+
+fn run_program(program: &Program, packet: &[u8]) -> (Vec<u8>, u64) {
     let mut memory = Memory::xdp(packet);
-    let answer = vm::run(&case(name), &mut memory, |id, args, memory| {
+    let answer = vm::run(program, &mut memory, |id, args, memory| {
         assert_eq!(id, 28, "only csum_diff");
         csum_diff(args, memory)
     });
@@ -237,6 +242,50 @@ fn sums_of_zero() {
             let (updated, full) = update(name, &zero, &other, rest, udp);
             assert_eq!(updated, full, "{name} {other:?}");
         }
+    }
+}
+
+/// Carries that only a few of 65536 values make: all of them, where the sums are large.
+#[test]
+fn carries() {
+    let programs = [
+        "update16",
+        "update32",
+        "ipv4_header",
+        "decrement_ttl",
+    ]
+    .map(case);
+    let [narrow, wide, header, ttl] = &programs;
+    // The checksum before covers an old value of zero and 0x8000, so that sums pass 0x1ffff.
+    let check = |new: u32| {
+        let mut sum = 0x8000 + (new >> 16) + (new & 0xffff);
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !u16::try_from(sum).unwrap()
+    };
+    for low in 0..=u16::MAX {
+        let mut packet = [0; 10];
+        packet[..2].copy_from_slice(&check(0).to_ne_bytes());
+        packet[2..4].copy_from_slice(&low.to_ne_bytes());
+        let (after, _) = run_program(narrow, &packet);
+        assert_eq!(after[..2], check(low.into()).to_ne_bytes(), "{low:#x}");
+
+        let new = 0x8000_0000 | u32::from(low);
+        packet[2..6].copy_from_slice(&new.to_ne_bytes());
+        let (after, _) = run_program(wide, &packet);
+        assert_eq!(after[..2], check(new).to_ne_bytes(), "{new:#x}");
+
+        let mut packet = [0xff; 20];
+        packet[..2].copy_from_slice(&low.to_ne_bytes());
+        let mut sealed = packet;
+        seal(&mut sealed, 10);
+        assert_eq!(run_program(header, &packet).0, sealed, "{low:#x}");
+
+        let (after, _) = run_program(ttl, &sealed);
+        sealed[8] -= 1;
+        seal(&mut sealed, 10);
+        assert_eq!(after, sealed, "{low:#x}");
     }
 }
 

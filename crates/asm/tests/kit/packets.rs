@@ -102,7 +102,7 @@ fn ipv4_options() {
 #[test]
 fn ipv4_headers_that_are_none() {
     for first in [0x44, 0x40, 0x65, 0x05, 0xf5, 0x54] {
-        let mut packet = frame(0x0800, &v4(17, 0, &[0; 40]));
+        let mut packet = frame(0x0800, &v4(17, 0, &[0; 1000]));
         packet[14] = first;
         assert_eq!(walk("ipv4", &packet), SHORT, "{first:#x}");
     }
