@@ -134,6 +134,49 @@ struct Bound {
     at: &'static Location<'static>,
 }
 
+/// The bound labels, by id. The ids of one program lie close together, so that an id is nearly
+/// always an index; a label from elsewhere goes into a map.
+#[derive(Default)]
+struct Places {
+    first: u32,
+    near: Vec<Option<Bound>>,
+    far: IdMap<Bound>,
+}
+
+impl Places {
+    /// How many ids in a row may be something else than bound labels.
+    const GAP: usize = 64;
+
+    /// Where the id is in `near`. An id before the first one is out of reach, because it wraps.
+    #[inline]
+    fn index(&self, id: u32) -> usize {
+        id.wrapping_sub(self.first) as usize
+    }
+
+    /// The place that the label had before, if any.
+    #[inline]
+    fn insert(&mut self, id: u32, bound: Bound) -> Option<Bound> {
+        if self.near.is_empty() {
+            self.first = id;
+        }
+        let index = self.index(id);
+        if index > self.near.len() + Places::GAP {
+            return self.far.insert(id, bound);
+        }
+        if index >= self.near.len() {
+            self.near.resize(index + 1, None);
+        }
+        let before = self.near[index].replace(bound);
+        before.or_else(|| self.far.get(&id).copied())
+    }
+
+    #[inline]
+    fn get(&self, id: u32) -> Option<&Bound> {
+        let near = self.near.get(self.index(id)).and_then(Option::as_ref);
+        near.or_else(|| self.far.get(&id))
+    }
+}
+
 #[derive(Default)]
 struct Linker<'a> {
     insns: Vec<Raw>,
@@ -141,7 +184,7 @@ struct Linker<'a> {
     frames: Vec<Frame>,
     net: Vec<(u32, Net)>,
     relocs: Vec<Reloc>,
-    bound: IdMap<Bound>,
+    bound: Places,
     labels: Vec<(u32, Cow<'static, str>)>,
     jumps: Vec<Jump>,
     /// Slots that refer to a function, by its id.
@@ -554,7 +597,7 @@ impl<'a> Linker<'a> {
         for jump in &mut jumps {
             // Until a place is known it goes on behind itself.
             jump.to = jump.slot + 1;
-            match self.bound.get(&jump.id) {
+            match self.bound.get(jump.id) {
                 Some(bound) if bound.unit == jump.unit => {
                     jump.to = bound.slot;
                     let next = self.funcs.get(jump.unit as usize + 1).map(|func| func.at);
