@@ -134,17 +134,19 @@ impl Program {
     /// The bytes of all slots, as a machine of that order reads them.
     #[must_use]
     pub fn to_bytes(&self, order: Order) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.insns.len() * 8);
-        let mut net = self.net.iter().peekable();
-        for (slot, raw) in (0..).zip(&self.insns) {
-            let mut raw = *raw;
-            if let Some((_, order_of)) = net.next_if(|(at, _)| *at == slot) {
-                // From the host's form back to the number, then to the target's form.
-                raw.imm = order_of.imm(order_of.imm(raw.imm, Order::HOST), order);
-            }
-            out.extend_from_slice(&raw.to_bytes(order));
+        let slots = self.insns.iter();
+        // The order is decided once, not in each slot: in the host's order this is a copy.
+        let mut out: Vec<[u8; 8]> = match order {
+            Order::Little => slots.map(|raw| raw.to_bytes(Order::Little)).collect(),
+            Order::Big => slots.map(|raw| raw.to_bytes(Order::Big)).collect(),
+        };
+        for &(slot, net) in &self.net {
+            let mut raw = self.insns[slot as usize];
+            // From the host's form back to the number, then to the target's form.
+            raw.imm = net.imm(net.imm(raw.imm, Order::HOST), order);
+            out[slot as usize] = raw.to_bytes(order);
         }
-        out
+        out.into_flattened()
     }
 
     /// What loading must fill in, in the order of the slots.
