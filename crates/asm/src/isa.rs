@@ -712,6 +712,7 @@ pub struct Slots {
 
 impl Op {
     /// The slots that carry this instruction.
+    #[inline]
     #[must_use]
     pub const fn encode(self) -> Slots {
         let first = match self {
