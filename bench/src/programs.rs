@@ -76,13 +76,11 @@ fn with_blocks(blocks: usize, block: fn(&[Label]) -> Code) -> Code {
 }
 
 /// The program as a fragment: one `code!` per block.
-#[must_use]
 pub fn smith_code(blocks: usize) -> Code {
     with_blocks(blocks, block)
 }
 
 /// The same, with typed helper calls.
-#[must_use]
 pub fn smith_typed_code(blocks: usize) -> Code {
     with_blocks(blocks, block_typed)
 }
