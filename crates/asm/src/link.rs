@@ -79,6 +79,7 @@ fn link(isa: Isa, kind: ProgType, name: &str, code: &Code) -> (Program, Vec<(usi
     linker.insns.reserve(size + size / 8);
     linker.lines.reserve(size + size / 8);
     linker.unit(name, code);
+    linker.name(name, code);
     let mut next = 0;
     while let Some(func) = linker.queue.get(next).copied() {
         linker.func(func);
@@ -212,6 +213,35 @@ impl<'a> Linker<'a> {
             n += 1;
         }
         self.unit(&name, &body.code);
+        self.name(&name, &body.code);
+    }
+
+    /// Refuses names that neither the kernel nor a listing takes.
+    fn name(&mut self, name: &str, code: &Code) {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.';
+        let starts = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !starts || !name.bytes().all(fits) {
+            let message = format!(
+                "`{name}` cannot name a program or function: take A-Za-z0-9_. and start with a \
+                 letter"
+            );
+            let slot = self.funcs.last().map_or(0, |func| func.at as usize);
+            match self.lines.get(slot).copied() {
+                Some(line) => self.find_at(slot, Kind::Malformed, line, message),
+                None => self.findings.push((
+                    slot,
+                    Finding {
+                        severity: Severity::Error,
+                        kind: Kind::Malformed,
+                        place: Place::Rust(Location::caller(), code.path.to_owned()),
+                        message,
+                    },
+                )),
+            }
+        }
     }
 
     /// Lays out one function.

@@ -227,7 +227,8 @@ impl Names {
         for to in targets {
             let name = given.get(&to).copied().unwrap_or("L");
             let count = counts.entry(name).or_insert(1);
-            let mut unique = name.to_owned();
+            let name = word(name);
+            let mut unique = name.clone();
             while !used.insert(unique.clone()) {
                 *count += 1;
                 unique = format!("{name}_{count}");
@@ -247,6 +248,19 @@ impl Names {
             funcs,
         }
     }
+}
+
+/// A label's name as the parser reads it: other characters become `_`.
+fn word(name: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let mut out: String = name
+        .chars()
+        .map(|c| if fits(c) { c } else { '_' })
+        .collect();
+    if !out.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        out.insert(0, '_');
+    }
+    out
 }
 
 /// The slot that an instruction jumps to.

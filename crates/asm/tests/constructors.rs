@@ -280,3 +280,28 @@ fn references_by_name() {
         "a function that is called twice comes once"
     );
 }
+
+#[test]
+fn names_that_a_listing_cannot_hold() {
+    let (odd, digit) = (label("not ip: why?"), label("5"));
+    let code = code![
+        jeq(R1, 0, odd),
+        jeq(R1, 1, digit),
+        ret(0),
+        bind(odd),
+        ret(1),
+        bind(digit),
+        ret(2),
+    ];
+    let program = Program::new(ProgType::XDP, "odd", code.clone()).expect("right");
+    let listing = program.listing();
+    assert!(
+        listing.contains("\nnot_ip__why_:\n") && listing.contains("\n_5:\n"),
+        "{listing}"
+    );
+    assert_eq!(text::program(&listing).expect("reads back"), program);
+    let report = Program::new(ProgType::XDP, "drop it", code).expect_err("a name with a space");
+    let message = "`drop it` cannot name a program or function: take A-Za-z0-9_. and start with a \
+                   letter";
+    assert_eq!(report.findings[0].message, message);
+}
