@@ -127,7 +127,7 @@ thread_local! {
     static POOL: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A fragment of a program, made by [`code!`](crate::code). Fragments splice into fragments.
+/// A fragment of a program, made by [`code!`](crate::code!). Fragments splice into fragments.
 #[must_use = "a fragment does nothing by itself: splice it with code![…] or build a Program"]
 pub struct Code {
     pub(crate) path: &'static str,
@@ -135,7 +135,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// An empty fragment of the function with that path; [`code!`](crate::code) fills in the path.
+    /// An empty fragment of the function with that path; [`code!`](crate::code!) fills in the path.
     pub fn new(path: &'static str) -> Code {
         Code {
             path,
@@ -451,7 +451,7 @@ macro_rules! code {
     }};
 }
 
-/// The path of the function around a closure. For [`code!`](crate::code) alone.
+/// The path of the function around a closure. For [`code!`](crate::code!) alone.
 #[doc(hidden)]
 #[inline]
 #[must_use]

@@ -1,7 +1,7 @@
 //! A checked BPF assembler: Rust values in, bytecode out. It needs neither root nor Linux.
 //!
 //! A program is made of *fragments*: Rust functions that return [`Code`](code::Code), put together
-//! with [`code!`]. [`Program::new`](program::Program::new) lays a fragment out and checks it; what is
+//! with [`code!`](crate::code!). [`Program::new`](program::Program::new) lays a fragment out and checks it; what is
 //! wrong comes back as one [`Report`](report::Report), each finding with its Rust line.
 //!
 //! ```
