@@ -1,9 +1,12 @@
 //! Places stack slots: fragments side by side share the bytes, nested ones do not.
 
 use crate::insn::R10;
-use crate::isa::{Raw, Size, class};
+use crate::isa::{Alu, Raw, Size, class};
 use crate::link::IdMap;
 use crate::program::Frame;
+
+/// The bit of R10 in a set of registers.
+const FRAME_POINTER: u16 = 1 << R10.0;
 
 /// The bytes that a function may use.
 const SIZE: i32 = 512;
@@ -17,8 +20,9 @@ pub(crate) struct Stack {
     refs: Vec<(u32, usize)>,
     /// The lowest offset that an instruction names by number: slots are placed below.
     lowest: i32,
-    /// A register that the last instruction made a copy of the frame pointer.
-    copy: Option<u8>,
+    /// The registers that hold the frame pointer, one bit each, and how far they were moved.
+    copies: u16,
+    offs: [i32; 16],
 }
 
 struct Used {
@@ -39,25 +43,63 @@ impl Stack {
             index: IdMap::default(),
             refs: Vec::new(),
             lowest: 0,
-            copy: None,
+            copies: FRAME_POINTER,
+            offs: [0; 16],
         }
     }
 
-    /// Notes an instruction that may name the stack by number: an access through R10, or a copy of
-    /// R10 that the next instruction moves down.
+    /// Notes an instruction that may name the stack by number: through R10, or through a copy of it
+    /// that was moved by constants.
     #[inline]
     pub(crate) fn number(&mut self, raw: Raw) {
-        let stores = matches!(raw.code & 7, class::ST | class::STX) && raw.dst() == R10.0;
-        let loads = raw.code & 7 == class::LDX && raw.src() == R10.0;
-        if stores || loads {
-            self.lower(i32::from(raw.off));
+        let class = raw.code & 7;
+        if self.copies & (1 << raw.dst() | 1 << raw.src()) != 0 || raw.code == class::CALL {
+            self.follow(raw, class);
         }
-        if self.copy.is_some_and(|reg| reg == raw.dst()) && raw.code == class::ALU64 && raw.imm < 0
-        {
-            self.lower(raw.imm);
+    }
+
+    fn follow(&mut self, raw: Raw, class: u8) {
+        let (dst, src) = (raw.dst() & 15, raw.src() & 15);
+        match class {
+            class::ST | class::STX => self.reach(dst, i32::from(raw.off)),
+            class::LDX => {
+                self.reach(src, i32::from(raw.off));
+                self.copies &= !(1 << dst);
+            }
+            class::ALU64 if raw.code == class::ALU64 => self.shift(dst, raw.imm),
+            class::ALU64 if raw.code == class::ALU64 | Alu::Sub.bits().0 => {
+                self.shift(dst, raw.imm.saturating_neg());
+            }
+            class::ALU64 | class::ALU => {
+                let is_copy = raw.code == class::ALU64 | class::MOV | class::X && raw.off == 0;
+                if is_copy && self.copies & (1 << src) != 0 {
+                    self.copies |= 1 << dst;
+                    self.offs[usize::from(dst)] = self.offs[usize::from(src)];
+                } else {
+                    self.copies &= !(1 << dst);
+                }
+            }
+            _ if raw.code == class::CALL => self.copies &= !0b11_1111,
+            _ => {}
         }
-        let copies = raw.code == class::ALU64 | class::MOV | class::X && raw.src() == R10.0;
-        self.copy = copies.then(|| raw.dst());
+        self.copies |= FRAME_POINTER;
+    }
+
+    /// An access through a register that may be a copy.
+    fn reach(&mut self, reg: u8, off: i32) {
+        if self.copies & (1 << reg) != 0 {
+            self.lower(self.offs[usize::from(reg)].saturating_add(off));
+        }
+    }
+
+    /// A register that may be a copy is moved.
+    fn shift(&mut self, reg: u8, by: i32) {
+        if self.copies & (1 << reg) != 0 {
+            let off = &mut self.offs[usize::from(reg)];
+            *off = off.saturating_add(by);
+            let off = *off;
+            self.lower(off);
+        }
     }
 
     /// Keeps slots below an offset; one outside the stack is the checker's to refuse.
@@ -81,7 +123,10 @@ impl Stack {
         align: u8,
         kept: bool,
     ) {
-        self.copy = None;
+        if !matches!(raw.code & 7, class::LDX | class::ST | class::STX) {
+            // It holds the slot's address now, not a number's.
+            self.copies &= !(1 << raw.dst());
+        }
         let frame = if kept { self.root } else { frame };
         let index = *self.index.entry(id).or_insert_with(|| {
             self.slots.push(Used {
