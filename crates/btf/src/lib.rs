@@ -1,0 +1,1 @@
+//! BTF by hand: reader, index and builder. Pure: bytes in, types out.

@@ -1,0 +1,1 @@
+//! What a test needs of the kernel, and visible skips where it is missing.

@@ -1,0 +1,1 @@
+//! Loads BPF programs, explains refusals, attaches, runs and lists them.

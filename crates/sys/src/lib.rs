@@ -1,0 +1,1 @@
+//! The kernel boundary: bpf(2), perf events and memory maps.

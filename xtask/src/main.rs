@@ -1,0 +1,3 @@
+//! Chores in Rust.
+
+fn main() {}
