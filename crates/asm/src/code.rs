@@ -3,8 +3,8 @@
 use crate::global::GlobalDef;
 use crate::insn::{Extra, Insn, R10, WithFunc, add, mov};
 use crate::isa::Reg;
-use crate::map::MapShape;
 use crate::mem::{Base, Place, Slot};
+use bpfsmith_uapi::map::MapShape;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::Location;

@@ -22,8 +22,8 @@
 use crate::code::{Code, Func, Splice, address};
 use crate::insn::{Extra, Insn, R0, R1, R2, R3, R4, R5, call_helper, ld_func, lddw, load, mov};
 use crate::isa::{Op, Reg, Wide};
-use crate::map::{MapDef, MapShape};
 use crate::mem::{Base, Mem, Place, Slot};
+use bpfsmith_uapi::map::{MapDef, MapShape};
 use std::panic::Location;
 
 /// What may stand for an argument of kind `K`. The kinds are those of
@@ -175,7 +175,7 @@ pub fn ld_map<'a>(dst: Reg, map: impl Argument<'a, kind::MapPtr>) -> Load<'a> {
 pub fn ld_map_value<K, V>(dst: Reg, map: &MapDef<K, V>, off: u32) -> WithMap<'_> {
     let arg = Extra::MapValue {
         off,
-        name: map.shape.name,
+        name: map.shape().name,
     };
     let insn = Insn::op(Op::Wide(dst, Wide::MapValue(0, 0))).with(arg);
     WithMap {

@@ -5,8 +5,8 @@ use crate::isa::{
     Alu, AtomicOp, Bits, Callee, Jmp, Op, Order, Raw, Reg, Size, Src, Swap, Wide, class,
     for_each_alu, for_each_atomic, for_each_jump,
 };
-use crate::map::Name;
 use crate::mem::{Base, Mem};
+use bpfsmith_uapi::map::Name;
 use std::panic::Location;
 
 /// The result of a call; what a program returns.

@@ -43,7 +43,6 @@ pub mod isa;
 pub mod kit;
 pub mod link;
 pub mod listing;
-pub mod map;
 pub mod mem;
 pub mod program;
 pub mod report;

@@ -2,8 +2,8 @@
 
 use crate::insn::Net;
 use crate::isa::{Order, Raw};
-use crate::map::{MapShape, Name};
 use bpfsmith_uapi::ProgType;
+use bpfsmith_uapi::map::{MapShape, Name};
 use std::borrow::Cow;
 use std::panic::Location;
 

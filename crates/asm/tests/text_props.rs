@@ -325,7 +325,7 @@ fn names_of_what_loading_fills_in() {
         .iter()
         .map(|r| (r.at, r.target.clone()))
         .collect();
-    let hits = bpfsmith_asm::map::Name::new("hits").unwrap();
+    let hits = bpfsmith_uapi::map::Name::new("hits").unwrap();
     assert_eq!(
         targets,
         [

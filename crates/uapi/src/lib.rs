@@ -8,18 +8,22 @@ pub mod arch;
 pub mod ctx;
 pub mod flags;
 pub mod layout;
+pub mod map;
 pub mod net;
+pub mod record;
 pub mod structs;
 
 mod actions;
 mod codes;
 mod enums;
+mod errno;
 mod helper;
 mod helper_table;
 mod types;
 
 pub use actions::*;
 pub use codes::*;
+pub use errno::Errno;
 pub use helper::*;
 pub use layout::{Field, Layout, Width};
 pub use types::*;

@@ -2,8 +2,8 @@
 
 use super::scan::{Fail, Res, Scan, fail, hex_digit, shorten};
 use crate::isa::{Callee, Op, Raw, class};
-use crate::map::MapShape;
 use crate::program::{Function, Reloc, Section, Target};
+use bpfsmith_uapi::map::MapShape;
 use bpfsmith_uapi::{Helper, ProgType};
 use std::collections::HashMap;
 use std::fmt;

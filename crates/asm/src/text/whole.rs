@@ -2,9 +2,9 @@
 
 use super::parse::{Parser, Text, parse};
 use super::scan::{Res, fail, hex_digit, shorten};
-use crate::map::{MapShape, Name};
 use crate::program::{Function, Program, Section, Target};
 use crate::report::{Finding, Kind, Place, Report, Severity};
+use bpfsmith_uapi::map::{MapShape, Name};
 use bpfsmith_uapi::{MapType, ProgType};
 
 /// The program in a listing, checked as one that was written in Rust.
@@ -200,6 +200,9 @@ impl<'a> Parser<'a> {
             value,
             entries,
             flags,
+            extra: 0,
+            key_type: None,
+            value_type: None,
             inner: None,
         });
         Ok(())

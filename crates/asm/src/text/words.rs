@@ -5,8 +5,8 @@ use super::grammar::{same_register, view_of, whole};
 use super::parse::{Parsed, Parser, To};
 use super::scan::{Res, View, fail, shorten};
 use crate::isa::{AtomicOp, Op, Reg, Size, Swap, Wide};
-use crate::map::Name;
 use crate::program::Target;
+use bpfsmith_uapi::map::Name;
 
 impl<'a> Parser<'a> {
     /// What starts with a word behind `=`.

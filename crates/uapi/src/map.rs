@@ -1,6 +1,7 @@
 //! Maps as values: a typed definition, and the shape that remains of it in a program.
 
-use bpfsmith_uapi::MapType;
+use crate::MapType;
+use crate::record::{Described, Type};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -64,6 +65,13 @@ pub struct MapShape {
     pub entries: u32,
     /// `BPF_F_…` creation flags.
     pub flags: u32,
+    /// What single types take besides: the number of hashes of a bloom filter, the address of an
+    /// arena. Linux 5.16.
+    pub extra: u64,
+    /// What the bytes of a key mean, where that is told to the kernel.
+    pub key_type: Option<Type>,
+    /// What the bytes of a value mean, where that is told to the kernel.
+    pub value_type: Option<Type>,
     /// The shape of the maps inside, for maps of maps.
     pub inner: Option<&'static MapShape>,
 }
@@ -71,7 +79,7 @@ pub struct MapShape {
 /// A map whose keys are `K` and whose values are `V`: the datapath refers to it, the control plane
 /// opens it with the same types.
 pub struct MapDef<K, V> {
-    pub(crate) shape: MapShape,
+    shape: MapShape,
     types: PhantomData<fn() -> (K, V)>,
 }
 
@@ -118,6 +126,9 @@ impl<K, V> MapDef<K, V> {
             value: size::<V>(),
             entries,
             flags: 0,
+            extra: 0,
+            key_type: None,
+            value_type: None,
             inner: None,
         };
         MapDef {
@@ -163,6 +174,27 @@ impl<K, V> MapDef<K, V> {
     #[must_use]
     pub const fn inner(mut self, shape: &'static MapShape) -> MapDef<K, V> {
         self.shape.inner = Some(shape);
+        self
+    }
+
+    /// The same map with the number that its type takes besides: the hashes of a bloom filter, the
+    /// address of an arena. Linux 5.16.
+    #[must_use]
+    pub const fn extra(mut self, extra: u64) -> MapDef<K, V> {
+        self.shape.extra = extra;
+        self
+    }
+
+    /// The same map, with the members of its keys and values told to the kernel as BTF, so that
+    /// others can print them by name.
+    #[must_use]
+    pub const fn described(mut self) -> MapDef<K, V>
+    where
+        K: Described,
+        V: Described,
+    {
+        self.shape.key_type = Some(K::TYPE);
+        self.shape.value_type = Some(V::TYPE);
         self
     }
 
