@@ -1,0 +1,39 @@
+//! Known effects: why a machine lacks what its kernel has.
+
+use crate::mount::{Mount, apart};
+use crate::need::Need;
+use std::fs::File;
+use std::io::ErrorKind;
+
+/// Some needs, the sign by which the cause is recognised, and what to say. A row is here only if
+/// neither version nor configuration tells.
+type Row = (&'static [Need], fn() -> bool, &'static str);
+
+const EFFECTS: &[Row] = &[(
+    &[
+        Need::Fentry,
+        Need::Freplace,
+        Need::Lsm,
+        Need::LsmCgroup,
+    ],
+    list_of_functions_refused,
+    "this machine gives nobody its list of traceable functions (EPERM), and with it no trampoline",
+)];
+
+/// What explains that the need is missing, if anything does.
+pub(crate) fn explains(need: Need) -> Option<&'static str> {
+    EFFECTS
+        .iter()
+        .find(|(needs, sign, _)| needs.contains(&need) && sign())
+        .map(|(_, _, say)| *say)
+}
+
+/// Root may not open the file although it may mount the file system.
+pub(crate) fn list_of_functions_refused() -> bool {
+    apart(|| {
+        Mount::new("tracefs").is_ok_and(|tracefs| {
+            File::open(tracefs.path().join("available_filter_functions"))
+                .is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+        })
+    })
+}
