@@ -3,7 +3,7 @@
 use crate::error::{Error, Section};
 use core::ops::Range;
 
-const MAGIC: u16 = 0xeb9f;
+pub(crate) const MAGIC: u16 = 0xeb9f;
 
 /// The byte order of a BTF blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,15 +27,6 @@ impl Order {
     pub(crate) fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
         let chunk = bytes.get(at..)?.first_chunk::<4>()?;
         Some(self.u32(*chunk))
-    }
-
-    /// The number at a place, or nothing when the bytes end before.
-    pub(crate) fn u16_at(self, bytes: &[u8], at: usize) -> Option<u16> {
-        let chunk = bytes.get(at..)?.first_chunk::<2>()?;
-        Some(match self {
-            Order::Little => u16::from_le_bytes(*chunk),
-            Order::Big => u16::from_be_bytes(*chunk),
-        })
     }
 
     #[inline]

@@ -3,11 +3,27 @@
 //! BTF is how the kernel and programs describe C types, functions and variables to each other.
 //! [`Btf`] reads it in place from anything that holds bytes (a slice, a vector, a memory map);
 //! opening is one pass over the headers of the types, and names are indexed at the first lookup.
+//! [`Builder`] writes it.
 //!
 //! No input panics: every access is checked, and walks through types that refer to each other are
 //! bounded.
+//!
+//! ```
+//! use bpfsmith_btf::{Btf, Builder, IntEncoding, Kind};
+//!
+//! let mut builder = Builder::new();
+//! let int = builder.int("int", 4, IntEncoding::SIGNED);
+//! builder.structure("point", 8, [("x", int, 0), ("y", int, 4)]);
+//! let btf = Btf::parse(builder.build()?)?;
+//!
+//! let point = btf.find("point", Kind::STRUCT).expect("we made it");
+//! let y = btf.member(point, "y")?;
+//! assert_eq!((y.offset(), y.ty), (Some(4), int));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod btf;
+mod build;
 mod error;
 mod graph;
 mod header;
@@ -17,6 +33,9 @@ mod path;
 mod shape;
 
 pub use btf::Btf;
+pub use build::{
+    BuildError, Builder, FUNC_INFO_SIZE, LINE_INFO_SIZE, Line, NewMember, Number, identifier,
+};
 pub use error::{Error, Section};
 pub use header::Order;
 pub use kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};

@@ -148,7 +148,6 @@ const fn slot(hash: u64, shift: u32) -> usize {
 
 /// Bits that the slot does not depend on.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "one byte is left")]
 const fn tag(hash: u64) -> u32 {
     (hash >> 24 & 0xff) as u32
 }
@@ -164,7 +163,7 @@ mod tests {
             for behind in 0..20 {
                 let mut tail = name.clone();
                 tail.push(0);
-                tail.extend((0..behind).map(|byte| byte * 77));
+                tail.extend((0..behind).map(|byte| 77_u8.wrapping_mul(byte)));
                 assert_eq!(until_zero(&tail), name);
                 assert_eq!(hash_until_zero(&tail), hash(&name), "{len} {behind}");
             }

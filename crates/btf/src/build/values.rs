@@ -1,0 +1,118 @@
+//! Types of map keys and values: numbers, arrays and structures as Rust describes them.
+
+use super::Builder;
+use crate::kind::{IntEncoding, TypeId};
+use bpfsmith_uapi::{Field, Layout, Width};
+
+/// A type of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Number {
+    /// One byte.
+    U8,
+    /// Two bytes.
+    U16,
+    /// Four bytes.
+    U32,
+    /// Eight bytes.
+    U64,
+    /// One byte with a sign.
+    I8,
+    /// Two bytes with a sign.
+    I16,
+    /// Four bytes with a sign.
+    I32,
+    /// Eight bytes with a sign.
+    I64,
+    /// One byte of text: an array of these prints as text.
+    Char,
+    /// `bool`.
+    Bool,
+    /// Two bytes in network order.
+    Be16,
+    /// Four bytes in network order.
+    Be32,
+    /// Eight bytes in network order.
+    Be64,
+}
+
+impl Number {
+    /// The number without a sign that has this width and byte order.
+    #[must_use]
+    pub const fn of(field: &Field) -> Number {
+        match (field.width, field.big_endian) {
+            (Width::B, _) => Number::U8,
+            (Width::H, false) => Number::U16,
+            (Width::W, false) => Number::U32,
+            (Width::DW, false) => Number::U64,
+            (Width::H, true) => Number::Be16,
+            (Width::W, true) => Number::Be32,
+            (Width::DW, true) => Number::Be64,
+        }
+    }
+}
+
+impl Builder {
+    /// A number. Asking twice gives the same type.
+    pub fn number(&mut self, number: Number) -> TypeId {
+        if let Some(id) = self.numbers.get(&number) {
+            return *id;
+        }
+        let plain = IntEncoding::UNSIGNED;
+        let signed = IntEncoding::SIGNED;
+        let id = match number {
+            Number::U8 => self.int("u8", 1, plain),
+            Number::U16 => self.int("u16", 2, plain),
+            Number::U32 => self.int("u32", 4, plain),
+            Number::U64 => self.int("u64", 8, plain),
+            Number::I8 => self.int("i8", 1, signed),
+            Number::I16 => self.int("i16", 2, signed),
+            Number::I32 => self.int("i32", 4, signed),
+            Number::I64 => self.int("i64", 8, signed),
+            Number::Char => self.int("char", 1, IntEncoding::CHAR),
+            Number::Bool => self.int("bool", 1, IntEncoding::BOOL),
+            Number::Be16 => self.network("__be16", Number::U16),
+            Number::Be32 => self.network("__be32", Number::U32),
+            Number::Be64 => self.network("__be64", Number::U64),
+        };
+        self.numbers.insert(number, id);
+        id
+    }
+
+    fn network(&mut self, name: &str, number: Number) -> TypeId {
+        let number = self.number(number);
+        self.typedef(name, number)
+    }
+
+    /// An array with the usual index type.
+    pub fn list(&mut self, element: TypeId, len: u32) -> TypeId {
+        let index = self.number(Number::U32);
+        self.array(element, index, len)
+    }
+
+    /// A structure from the places of its fields. The kernel compares its size with the key or value
+    /// size of a map.
+    pub fn fields<'f>(
+        &mut self,
+        name: &str,
+        size: u32,
+        fields: impl IntoIterator<Item = &'f Field>,
+    ) -> TypeId {
+        let mut fields: Vec<&Field> = fields.into_iter().collect();
+        fields.sort_by_key(|field| field.offset);
+        let mut members = Vec::with_capacity(fields.len());
+        for field in fields {
+            let mut ty = self.number(Number::of(field));
+            if field.len() != 1 {
+                ty = self.list(ty, field.len().into());
+            }
+            members.push((field.name, ty, u32::from(field.offset)));
+        }
+        self.structure(name, size, members)
+    }
+
+    /// A structure of the kernel's interface, under its own name.
+    pub fn layout(&mut self, layout: &Layout) -> TypeId {
+        let size = u32::try_from(layout.size).unwrap_or(u32::MAX);
+        self.fields(layout.kernel, size, layout.fields)
+    }
+}
