@@ -1,0 +1,172 @@
+//! bpf(2) by hand: what each command does, seen from its effect.
+
+use bpfsmith_sys::map::{Create, Map};
+use bpfsmith_sys::prog::{Load, Log, Records, TestRun};
+use bpfsmith_sys::{info, object, prog};
+use bpfsmith_uapi::{Cmd, Errno, MapType, ProgType};
+use std::os::fd::AsFd;
+
+fn name(text: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    name[..text.len()].copy_from_slice(text.as_bytes());
+    name
+}
+
+fn hash(entries: u32) -> Map {
+    let create = Create {
+        kind: MapType::HASH.0,
+        key: 4,
+        value: 8,
+        entries,
+        name: name("by_hand"),
+        ..Create::default()
+    };
+    Map::create(&create).unwrap()
+}
+
+fn returns(value: i32) -> Vec<u8> {
+    let mut slots = vec![0xb7, 0, 0, 0];
+    slots.extend(value.to_ne_bytes());
+    slots.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
+    slots
+}
+
+fn load(insns: &[u8]) -> Load<'_> {
+    Load {
+        kind: ProgType::XDP.0,
+        insns,
+        license: c"GPL",
+        name: name("two_slots"),
+        flags: 0,
+        ifindex: 0,
+        attach_type: 0,
+        btf: None,
+        funcs: Records::default(),
+        lines: Records::default(),
+        attach_btf_id: 0,
+        attach_to: None,
+        fd_array: &[],
+        is_fd_array_counted: prog::IsCounted::No,
+        token: None,
+        signature: None,
+    }
+}
+
+#[test]
+fn a_map_gives_back_what_it_was_given() {
+    let map = hash(4);
+    let mut value = [0; 8];
+    let key = 7_u32.to_ne_bytes();
+    let missing = map.lookup(&key, &mut value, 0).unwrap_err();
+    assert_eq!(
+        (missing.cmd, missing.errno),
+        (Cmd::MAP_LOOKUP_ELEM, Errno::ENOENT)
+    );
+    map.update(&key, &9_u64.to_ne_bytes(), 0).unwrap();
+    map.lookup(&key, &mut value, 0).unwrap();
+    assert_eq!(u64::from_ne_bytes(value), 9);
+    let mut next = [0; 4];
+    map.next_key(None, &mut next).unwrap();
+    assert_eq!(next, key);
+    map.take(&key, &mut value, 0).unwrap();
+    assert_eq!(
+        map.next_key(None, &mut next).unwrap_err().errno,
+        Errno::ENOENT
+    );
+}
+
+#[test]
+fn a_buffer_of_another_size_never_reaches_the_kernel() {
+    let map = hash(4);
+    let mut short = [0; 7];
+    let key = [0; 4];
+    for failed in [
+        map.lookup(&key, &mut short, 0).unwrap_err(),
+        map.lookup(&key[..3], &mut [0; 8], 0).unwrap_err(),
+        map.update(&key, &short, 0).unwrap_err(),
+        map.next_key(Some(&key), &mut [0; 3]).unwrap_err(),
+        map.read_batch(
+            Cmd::MAP_LOOKUP_BATCH,
+            (&mut [0; 4], true),
+            &mut [0; 8],
+            &mut [0; 16],
+            0,
+        )
+        .unwrap_err(),
+        map.read_batch(
+            Cmd::MAP_LOOKUP_BATCH,
+            (&mut [0; 8], true),
+            &mut [0; 8],
+            &mut [0; 8],
+            0,
+        )
+        .unwrap_err(),
+    ] {
+        assert_eq!(failed.errno, Errno::EINVAL);
+    }
+}
+
+#[test]
+fn batches_write_and_read_all() {
+    let map = hash(100);
+    let keys: Vec<u8> = (0..100_u32).flat_map(u32::to_ne_bytes).collect();
+    let values: Vec<u8> = (0..100_u64).flat_map(u64::to_ne_bytes).collect();
+    assert_eq!(map.update_batch(&keys, &values, 0), Ok(100));
+    let (mut keys_back, mut values_back) = ([0; 400], [0; 800]);
+    let mut cursor = [0; 8];
+    let batch = map
+        .read_batch(
+            Cmd::MAP_LOOKUP_AND_DELETE_BATCH,
+            (&mut cursor, true),
+            &mut keys_back,
+            &mut values_back,
+            0,
+        )
+        .unwrap();
+    assert_eq!(batch.count, 100);
+    let sum: u64 = values_back
+        .chunks_exact(8)
+        .map(|value| u64::from_ne_bytes(value.try_into().unwrap()))
+        .sum();
+    assert_eq!(sum, 99 * 50);
+    assert_eq!(map.delete_batch(&keys).unwrap_err().1.errno, Errno::ENOENT);
+}
+
+#[test]
+fn a_program_runs_and_is_described() {
+    let insns = returns(42);
+    let fd = prog::load(&load(&insns), &mut Log::default()).unwrap();
+    let mut out = [0; 64];
+    let mut run = TestRun {
+        data: &[0; 64],
+        data_out: &mut out,
+        ..TestRun::default()
+    };
+    let ran = prog::test_run(fd.as_fd(), &mut run).unwrap();
+    assert_eq!((ran.retval, ran.data), (42, 64));
+    let about = info::prog(fd.as_fd()).unwrap();
+    assert_eq!(
+        (about.kind, &about.name[..9]),
+        (ProgType::XDP.0, &b"two_slots"[..])
+    );
+    let xlated = info::prog_list(fd.as_fd(), info::List::Xlated).unwrap();
+    assert_eq!(xlated, insns);
+    let again = object::open_id(object::Kind::Prog, about.id, 0, None).unwrap();
+    assert_eq!(info::prog(again.as_fd()).unwrap().id, about.id);
+}
+
+#[test]
+fn a_refused_program_leaves_a_log() {
+    let exit = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    let mut buffer = vec![0; 4096];
+    let mut log = Log {
+        level: 1,
+        buffer: &mut buffer,
+        true_size: 0,
+    };
+    let failed = prog::load(&load(&exit), &mut log).unwrap_err();
+    assert_eq!(failed.to_string(), "BPF_PROG_LOAD: EACCES");
+    let size = log.true_size as usize;
+    let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
+    assert!(text.contains("R0 !read_ok"), "{text}");
+}
