@@ -1,0 +1,7 @@
+//! Chores in Rust. `cargo xtask` lists them.
+
+pub mod error;
+pub mod plan;
+pub mod vm;
+
+pub use error::{Error, Result};

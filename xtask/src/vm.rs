@@ -1,0 +1,168 @@
+//! `cargo xtask vm`: the kernel tests on another kernel than this machine's.
+//!
+//! ```text
+//! cargo xtask vm --kernel 6.1
+//! cargo xtask vm --kernel 6.12 --package bpfsmith-prog -- fentry
+//! ```
+//!
+//! 1. Debian's package of that kernel is fetched by apt and unpacked below `target/vm`, once.
+//!    The machine's own list of sources is only read, to find the mirror.
+//! 2. All test targets called `kernel*` are built with the C library linked in.
+//! 3. They go into an initramfs, together with the modules that they may need and a first process
+//!    of our own, `vm-init`.
+//! 4. qemu boots it under software emulation. The first process runs one test binary after the
+//!    other under `BPFSMITH_STRICT=1` and reports on the console.
+//!
+//! The command succeeds if every test binary was run and passed. A machine that stops early or does
+//! not stop in time is a failure.
+//!
+//! A kernel test finds nothing but itself there: no files of the repository, no shell, no other
+//! programs, one CPU, and 1 GiB of memory. `/proc`, `/sys`, `/dev`, `/tmp` and the kernel's special file
+//! systems are mounted where they usually are, and `lo` is up.
+
+mod binaries;
+mod console;
+mod cpio;
+mod kernel;
+mod machine;
+mod modules;
+
+use crate::plan::{self, Plan};
+use crate::{Error, Result};
+use binaries::Binary;
+use console::Console;
+use cpio::Cpio;
+use kernel::Kernel;
+use machine::Machine;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What is to be run, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The version in the table of kernels.
+    pub kernel: String,
+    /// Only these packages' tests; all if empty.
+    pub packages: Vec<String>,
+    /// Which test targets, as cargo's pattern.
+    pub tests: String,
+    /// The arguments of each test binary.
+    pub arguments: Vec<String>,
+    /// How long the machine may run.
+    pub seconds: u32,
+    /// How many CPUs it has.
+    pub cpus: u32,
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request {
+            kernel: String::new(),
+            packages: Vec::new(),
+            tests: "kernel*".to_owned(),
+            arguments: Vec::new(),
+            seconds: 300,
+            cpus: 1,
+        }
+    }
+}
+
+/// Does it all. True if the tests passed.
+///
+/// # Errors
+///
+/// If it does not come to the tests, or the emulator fails.
+pub fn run(request: &Request) -> Result<bool> {
+    let root = root();
+    let cache = target(&root).join("vm");
+    let kernel = kernel::fetch(&request.kernel, &cache)?;
+    let build = cache.join("build");
+    let tests = binaries::tests(request, &root, &build)?;
+    let first = binaries::first(&root, &build)?;
+    let plan = Plan {
+        word: word(),
+        tests: tests.iter().map(|test| test.name.clone()).collect(),
+        arguments: request.arguments.clone(),
+    };
+    // Two machines may run at once.
+    let initramfs = cache.join(format!("initramfs-{}", plan.word));
+    let archive = archive(&kernel, &plan, &tests, &first)?;
+    fs::write(&initramfs, archive).map_err(Error::file(&initramfs))?;
+    let mut console = Console::new(&plan.word);
+    let begin = Instant::now();
+    let machine = Machine {
+        image: &kernel.image,
+        initramfs: &initramfs,
+        cpus: request.cpus,
+        limit: Duration::from_secs(request.seconds.into()),
+    };
+    let in_time = machine.run(&mut console);
+    fs::remove_file(&initramfs).map_err(Error::file(&initramfs))?;
+    let in_time = in_time?;
+    println!("{}", summary(&kernel, &plan, &console, begin.elapsed()));
+    if !in_time {
+        println!("not finished within {} s: stopped", request.seconds);
+    }
+    Ok(in_time && console.passed(&plan.tests))
+}
+
+fn archive(kernel: &Kernel, plan: &Plan, tests: &[Binary], first: &Path) -> Result<Vec<u8>> {
+    let mut cpio = Cpio::default();
+    // The kernel opens it for the first process before anything is mounted.
+    cpio.character_device("/dev/console", (5, 1))?;
+    cpio.program("/init", first)?;
+    cpio.file(plan::PLAN, plan.to_text().as_bytes())?;
+    let config = fs::read(&kernel.config).map_err(Error::file(&kernel.config))?;
+    cpio.file(&format!("/boot/config-{}", kernel.release), &config)?;
+    cpio.directory(plan::MODULES)?;
+    for module in &kernel.modules {
+        let bytes = fs::read(module).map_err(Error::file(module))?;
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        cpio.file(&format!("{}/{name}", plan::MODULES), &bytes)?;
+    }
+    for test in tests {
+        cpio.program(&format!("{}/{}", plan::TESTS, test.name), &test.path)?;
+    }
+    cpio.finish()
+}
+
+fn summary(kernel: &Kernel, plan: &Plan, console: &Console, total: Duration) -> String {
+    let mut text = format!("== Linux {}\n", kernel.release);
+    for test in &plan.tests {
+        let outcome = console.outcomes.iter().find(|o| o.test == *test);
+        let end = match outcome.map(|outcome| outcome.end) {
+            Some(Some(crate::plan::End::Code(0))) => "passed".to_owned(),
+            Some(Some(end)) => format!("FAILED with {end}"),
+            Some(None) => "FAILED: the machine stopped while it ran".to_owned(),
+            None => "FAILED: the machine stopped before".to_owned(),
+        };
+        text.push_str(&format!("{test}: {end}\n"));
+    }
+    text.push_str(&format!("{} skips; ", console.skips.len()));
+    if let Some((ours, theirs)) = console.up {
+        let (ours, theirs) = (ours.as_secs_f32(), theirs.as_secs_f32());
+        text.push_str(&format!(
+            "up after {ours:.1} s (by its clock {theirs:.1} s), "
+        ));
+    }
+    text.push_str(&format!("off after {:.1} s", total.as_secs_f32()));
+    text
+}
+
+/// The workspace: the directory above this package.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+/// A word that nobody can guess: the standard library's hashers start at random.
+fn word() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
