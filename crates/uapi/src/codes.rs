@@ -176,6 +176,12 @@ uapi_enum! {
         /// International atomic time. Linux 6.11.
         TAI = 2 => BPF_SKB_CLOCK_TAI,
     }
+    aliases {
+        /// The name of `REALTIME` before Linux 6.11.
+        BPF_SKB_TSTAMP_UNSPEC = REALTIME,
+        /// The name of `MONOTONIC` before Linux 6.11.
+        BPF_SKB_TSTAMP_DELIVERY_MONO = MONOTONIC,
+    }
 }
 
 uapi_enum! {

@@ -1,0 +1,447 @@
+//! Every table of `bpfsmith_uapi` against the types of the running kernel. Needs no privilege.
+//!
+//! The tables know Linux 6.18: on that version every difference is an error. What an older kernel
+//! lacks and what a newer one adds is none.
+
+use bpfsmith_btf::{Btf, Kind, TypeId};
+use bpfsmith_gate::{Version, needs, version};
+use bpfsmith_uapi::{self as uapi, Field, HELPERS, Layout, flags};
+use std::collections::HashMap;
+
+/// The kernel whose facts the tables hold.
+const TABLES: Version = Version {
+    major: 6,
+    minor: 18,
+};
+
+/// Names that the kernel defines as macros, which BTF does not hold.
+const MACROS: &[&str] = &[
+    "TC_ACT_",
+    "NF_",
+    "XDP_FLAGS_",
+    "BPF_F_STRICT_ALIGNMENT",
+    "BPF_F_ANY_ALIGNMENT",
+    "BPF_F_TEST_",
+    "BPF_F_SLEEPABLE",
+    "BPF_F_XDP_",
+    "BPF_F_ALLOW_",
+    "BPF_F_REPLACE",
+    "BPF_F_BEFORE",
+    "BPF_F_AFTER",
+    "BPF_F_ID",
+    "BPF_F_PREORDER",
+    "BPF_F_NETFILTER_IP_DEFRAG",
+    "BPF_F_QUERY_EFFECTIVE",
+];
+
+/// Differences that are meant: the start of the line, and why.
+const MEANT: &[(&str, &str)] = &[
+    (
+        "bpf_raw_tracepoint_args: size is 0, not 96",
+        "the kernel's array has no length; ours has as many arguments as a tracepoint can have",
+    ),
+    (
+        "bpf_raw_tracepoint_args.args: offset and size are (Some(0), 0), not (Some(0), 96)",
+        "as above",
+    ),
+    (
+        "bpf_lpm_trie_key: no field for data at 4",
+        "the bytes of the prefix are as many as the map's key has",
+    ),
+];
+
+/// Differences between the tables and the kernel.
+struct Found {
+    lines: Vec<String>,
+}
+
+impl Found {
+    fn new() -> Found {
+        Found { lines: Vec::new() }
+    }
+
+    /// The kernel lacks what a table has: an error, unless the kernel is older than the tables.
+    fn lacks(&mut self, line: String) {
+        if version() >= TABLES {
+            self.differs(line);
+        }
+    }
+
+    /// A table lacks what the kernel has: an error, unless the kernel is newer than the tables.
+    fn new_in_kernel(&mut self, line: String) {
+        if version() <= TABLES {
+            self.differs(line);
+        }
+    }
+
+    fn differs(&mut self, line: String) {
+        if MEANT.iter().all(|(meant, _)| *meant != line) {
+            self.lines.push(line);
+        }
+    }
+}
+
+impl Drop for Found {
+    /// Here, so that no test forgets it.
+    fn drop(&mut self) {
+        assert!(
+            std::thread::panicking() || self.lines.is_empty(),
+            "{}",
+            self.lines.join("\n")
+        );
+    }
+}
+
+/// Kernel constants that end an enumeration or count it.
+fn is_end(name: &str) -> bool {
+    name.starts_with("__") || name.contains("_MAX") || name.starts_with("MAX_")
+}
+
+struct Kernel {
+    btf: Btf,
+    /// Constants by name: the enumeration and the value.
+    constants: HashMap<String, (TypeId, i128)>,
+}
+
+fn kernel() -> Kernel {
+    let bytes = std::fs::read("/sys/kernel/btf/vmlinux").expect("the kernel's BTF");
+    let btf = Btf::parse(bytes).expect("BTF");
+    let mut constants = HashMap::new();
+    for ty in btf.types() {
+        for value in ty.enumerators() {
+            constants
+                .entry(value.name.to_string())
+                .or_insert((ty.id(), value.value));
+        }
+    }
+    Kernel { btf, constants }
+}
+
+/// One enumeration of the tables.
+struct Table {
+    name: &'static str,
+    rows: Vec<(String, i128)>,
+    value: Box<dyn Fn(&str) -> Option<i128>>,
+}
+
+macro_rules! tables {
+    ($($ty:ident),+ $(,)?) => {
+        vec![$(Table {
+            name: stringify!($ty),
+            rows: uapi::$ty::ALL.iter().map(|value| (value.to_string(), i128::from(value.0))).collect(),
+            value: Box::new(|name| uapi::$ty::from_name(name).map(|value| i128::from(value.0))),
+        }),+]
+    };
+}
+
+fn is_macro(name: &str) -> bool {
+    MACROS.iter().any(|start| name.starts_with(start))
+}
+
+#[test]
+fn enumerations_are_the_kernels() {
+    needs!(Btf);
+    let kernel = kernel();
+    let tables = tables![
+        Cmd,
+        MapType,
+        ProgType,
+        AttachType,
+        LinkType,
+        StatsType,
+        TaskFdType,
+        PerfEventType,
+        CgroupIterOrder,
+        StackBuildIdStatus,
+        StreamId,
+        XdpAction,
+        TcAction,
+        TcxAction,
+        SkAction,
+        LwtAction,
+        NfAction,
+        SockOp,
+        TcpState,
+        FibResult,
+        MtuResult,
+        HdrStart,
+        AdjRoomMode,
+        LwtEncapMode,
+        CsumLevel,
+        SkbClock,
+        RingbufQuery,
+        WriteHdrTcp,
+    ];
+    let mut found = Found::new();
+    for table in &tables {
+        let mut enumeration = None;
+        for (name, value) in &table.rows {
+            match kernel.constants.get(name) {
+                None if is_macro(name) => {}
+                None => found.lacks(format!("{}: the kernel has no {name}", table.name)),
+                Some((id, real)) if real == value => {
+                    enumeration.get_or_insert(*id);
+                }
+                Some((_, real)) => {
+                    found.differs(format!("{}: {name} is {real}, not {value}", table.name));
+                }
+            }
+        }
+        let Some(id) = enumeration else { continue };
+        for value in kernel.btf.get(id).expect("a type").enumerators() {
+            let name = value.name.to_string();
+            if !is_end(&name) && (table.value)(&name) != Some(value.value) {
+                found.new_in_kernel(format!(
+                    "{}: no row for {name} = {}",
+                    table.name, value.value
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn flags_are_the_kernels() {
+    needs!(Btf);
+    let kernel = kernel();
+    let mut found = Found::new();
+    macro_rules! modules {
+        ($($module:ident),+ $(,)?) => {[$((stringify!($module), flags::$module::ALL)),+]};
+    }
+    let modules = modules![
+        map_create,
+        map_elem,
+        prog_load,
+        attach,
+        link,
+        uprobe_multi,
+        netfilter,
+        query,
+        test_run,
+        xdp,
+        skb_store_bytes,
+        csum_replace,
+        redirect,
+        tunnel_key,
+        stack,
+        perf_event,
+        branch_records,
+        ringbuf,
+        storage,
+        adjust_room,
+        sk_lookup,
+        sock_ops,
+        hdr_opt,
+        fib_lookup,
+        check_mtu,
+        timer,
+        sysctl,
+        bprm,
+        flow_dissector,
+    ];
+    for (module, rows) in modules {
+        for (name, value) in rows {
+            match kernel.constants.get(*name) {
+                None if is_macro(name) => {}
+                None => found.lacks(format!("{module}: the kernel has no {name}")),
+                // The kernel's enumerations are signed where one of their values is.
+                Some((_, real))
+                    if *real == i128::from(*value) || *real & 0xffff_ffff == i128::from(*value) => {
+                }
+                Some((_, real)) => {
+                    found.differs(format!("{module}: {name} is {real:#x}, not {value:#x}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn helpers_are_the_kernels() {
+    needs!(Btf);
+    let kernel = kernel();
+    let id = kernel.btf.find_enum("bpf_func_id").expect("bpf_func_id");
+    let mut found = Found::new();
+    let mut count = 0;
+    for value in kernel.btf.get(id).expect("a type").enumerators() {
+        let name = value.name.to_string();
+        if is_end(&name) || name == "BPF_FUNC_unspec" {
+            continue;
+        }
+        count += 1;
+        let row = HELPERS
+            .iter()
+            .find(|helper| i128::from(helper.id) == value.value);
+        let ours = row.map(|helper| format!("BPF_FUNC_{}", helper.name));
+        if ours.as_deref() != Some(&name) {
+            let line = format!("{} is {name}, not {ours:?}", value.value);
+            match row {
+                None => found.new_in_kernel(line),
+                Some(_) => found.differs(line),
+            }
+        }
+    }
+    if count < HELPERS.len() {
+        found.lacks(format!(
+            "the kernel has {count} helpers, the table {}",
+            HELPERS.len()
+        ));
+    }
+}
+
+fn compare_field(kernel: &Kernel, id: TypeId, layout: &Layout, field: &Field, found: &mut Found) {
+    let place = match kernel.btf.member(id, field.kernel) {
+        Ok(place) => place,
+        Err(error) => {
+            found.lacks(format!("{}.{}: {error}", layout.name, field.name));
+            return;
+        }
+    };
+    let size = match place.bits {
+        Some(bits) => u32::from(bits) / 8,
+        None => kernel.btf.size_of(place.ty).expect("a size"),
+    };
+    let real = (place.offset(), size);
+    let ours = (Some(u32::from(field.offset)), u32::from(field.size));
+    if real != ours {
+        found.differs(format!(
+            "{}.{}: offset and size are {real:?}, not {ours:?}",
+            layout.name, field.name
+        ));
+    }
+}
+
+fn compare(kernel: &Kernel, layouts: &[Layout]) {
+    let mut found = Found::new();
+    for layout in layouts.iter().filter(|layout| !layout.kernel.is_empty()) {
+        let ty = kernel
+            .btf
+            .named(layout.kernel)
+            .find(|ty| matches!(ty.kind(), Kind::STRUCT | Kind::UNION | Kind::TYPEDEF));
+        let Some(ty) = ty else {
+            found.lacks(format!(
+                "{}: the kernel has no {}",
+                layout.name, layout.kernel
+            ));
+            continue;
+        };
+        let size = kernel.btf.size_of(ty.id()).expect("a size");
+        if size as usize != layout.size {
+            let line = format!("{}: size is {size}, not {}", layout.name, layout.size);
+            match version() {
+                // Structures grow.
+                kernel if kernel < TABLES => assert!((size as usize) < layout.size, "{line}"),
+                kernel if kernel > TABLES => assert!((size as usize) > layout.size, "{line}"),
+                _ => found.differs(line),
+            }
+        }
+        for field in layout
+            .fields
+            .iter()
+            .filter(|field| !field.kernel.is_empty())
+        {
+            compare_field(kernel, ty.id(), layout, field, &mut found);
+        }
+        uncovered(kernel, ty.id(), layout, 0, &mut found);
+    }
+}
+
+/// Named members of the kernel's structure that start where no field of ours lies.
+fn uncovered(kernel: &Kernel, id: TypeId, layout: &Layout, base: u32, found: &mut Found) {
+    for member in kernel.btf.resolve(id).expect("a type").members() {
+        let start = base + member.bit_offset / 8;
+        if member.name.is_empty() {
+            uncovered(kernel, member.ty, layout, start, found);
+            continue;
+        }
+        let covered = layout
+            .fields
+            .iter()
+            .any(|field| (u32::from(field.offset)..u32::from(field.end())).contains(&start));
+        if !covered {
+            found.new_in_kernel(format!(
+                "{}: no field for {} at {start}",
+                layout.name, member.name
+            ));
+        }
+    }
+}
+
+#[test]
+fn contexts_are_the_kernels() {
+    needs!(Btf);
+    compare(&kernel(), uapi::ctx::CONTEXTS);
+}
+
+#[test]
+fn structures_are_the_kernels() {
+    needs!(Btf);
+    compare(&kernel(), uapi::structs::STRUCTS);
+}
+
+#[test]
+fn headers_are_the_kernels() {
+    needs!(Btf);
+    compare(&kernel(), uapi::net::HEADERS);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn registers_are_the_kernels() {
+    needs!(Btf);
+    compare(&kernel(), uapi::arch::x86_64::LAYOUTS);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn registers_are_the_kernels() {
+    needs!(Btf);
+    compare(&kernel(), uapi::arch::arm64::LAYOUTS);
+}
+
+#[test]
+fn macros_are_not_in_the_kernels_types() {
+    needs!(Btf);
+    let kernel = kernel();
+    for name in MACROS {
+        assert!(
+            !kernel.constants.contains_key(*name),
+            "{name} can be compared"
+        );
+    }
+}
+
+/// The kernel keeps a type definition `btf_bpf_NAME` for the arguments of most helpers.
+#[test]
+fn helpers_take_as_many_arguments_as_the_kernels() {
+    needs!(Btf);
+    let kernel = kernel();
+    let mut found = Found::new();
+    let mut compared = 0;
+    for helper in HELPERS {
+        let name = format!("btf_bpf_{}", helper.name);
+        let Some(id) = kernel.btf.find_typedef(&name) else {
+            continue;
+        };
+        let proto = kernel
+            .btf
+            .prototype(id)
+            .expect("types")
+            .expect("a prototype");
+        compared += 1;
+        // The verifier passes these by itself.
+        let hidden = ["gfp_flags", "aux"];
+        let params = proto
+            .params()
+            .filter(|param| !hidden.contains(&param.name.to_str().unwrap()));
+        let (real, ours) = (params.count(), helper.args.len());
+        // It takes up to three numbers to print.
+        if real != ours && helper.name != "trace_printk" {
+            found.differs(format!(
+                "{} takes {real} arguments, not {ours}",
+                helper.name
+            ));
+        }
+    }
+    assert!(compared > 100, "{compared}");
+}
