@@ -128,7 +128,10 @@ impl Prefix {
 
     /// How many leading bits count.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a prefix length, not a count of members")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a prefix length, not a count of members"
+    )]
     pub const fn len(self) -> u8 {
         self.len
     }
