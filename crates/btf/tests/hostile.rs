@@ -1,0 +1,293 @@
+//! Broken bytes: every way to read them ends with an answer or an error, never with a panic, and no
+//! walk goes on for ever.
+
+use bpfsmith_btf::{
+    Btf, Builder, Error, FwdKind, IntEncoding, Kind, Linkage, Number, TypeId, Variable,
+};
+use bpfsmith_gate::needs;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// Asks everything there is to ask.
+fn use_all(btf: &Btf<&[u8]>) {
+    btf.prepare();
+    let ids = btf
+        .types()
+        .map(|ty| ty.id())
+        .chain([TypeId::VOID, TypeId(u32::MAX)]);
+    for id in ids {
+        let Some(ty) = btf.get(id) else { continue };
+        let _ = (
+            format!("{ty:?} {:?}", ty.shape()),
+            ty.target(),
+            ty.own_size(),
+        );
+        let _ = (btf.size_of(id), btf.align_of(id), btf.prototype(id));
+        let _ = (btf.resolve(id).is_ok(), btf.unqualified(id).is_ok());
+        for path in [
+            "a",
+            "x.y",
+            "x[3].y",
+            "",
+            ".",
+            "[",
+            "a[4294967295]",
+        ] {
+            let _ = btf.member(id, path);
+        }
+        if let Some(name) = ty.name().to_str() {
+            let found = btf.named(name).any(|other| other.id() == id);
+            assert!(
+                found || name.is_empty() || btf.base().is_some(),
+                "{id} {name}"
+            );
+        }
+    }
+    let _ = btf.find_constant("a");
+}
+
+fn read(bytes: &[u8]) {
+    if let Ok(btf) = Btf::parse(bytes) {
+        use_all(&btf);
+        let base = Arc::new(btf);
+        if let Ok(split) = Btf::parse_split(bytes, base) {
+            use_all(&split);
+        }
+    }
+}
+
+/// One type of each kind, in few bytes.
+fn sample() -> Vec<u8> {
+    let mut b = Builder::new();
+    let int = b.number(Number::U32);
+    let char = b.number(Number::Char);
+    let list = b.list(char, 16);
+    let node = TypeId(b.next_id().0 + 1);
+    let pointer = b.pointer(node);
+    b.structure(
+        "x",
+        40,
+        [
+            ("y", pointer, 0),
+            ("a", int, 8),
+            ("", list, 12),
+            ("x", node, 0),
+        ],
+    );
+    let union = b.union("u", 8, [("a", int, 0), ("b", pointer, 0)]);
+    b.enumeration("e", 4, &[("a", -1), ("b", 7)]);
+    b.enumeration("f", 8, &[("c", 1 << 40)]);
+    b.forward("fwd", FwdKind::Union);
+    let typedef = b.typedef("t", union);
+    let constant = b.constant(typedef);
+    let volatile = b.volatile(constant);
+    b.restrict(volatile);
+    let proto = b.func_proto(int, &[("a", pointer), ("", TypeId::VOID)]);
+    let func = b.func("go", proto, Linkage::GLOBAL);
+    let var = b.var("v", int, Linkage::STATIC);
+    b.data_sec(
+        ".data",
+        4,
+        &[Variable {
+            ty: var,
+            offset: 0,
+            size: 4,
+        }],
+    );
+    b.float("double", 8);
+    b.decl_tag("tag", func, Some(0));
+    b.type_tag("user", int);
+    b.int("odd", 3, IntEncoding::SIGNED);
+    b.build().expect("bytes")
+}
+
+#[test]
+fn the_sample_has_every_kind() {
+    let bytes = sample();
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    for kind in &Kind::ALL[1..] {
+        assert!(btf.types().any(|ty| ty.kind() == *kind), "{kind}");
+    }
+    use_all(&btf);
+}
+
+#[test]
+fn every_truncation_and_every_bit_flip_is_survived() {
+    let bytes = sample();
+    for len in 0..bytes.len() {
+        read(&bytes[..len]);
+    }
+    let mut flipped = bytes.clone();
+    for bit in 0..bytes.len() * 8 {
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        read(&flipped);
+        flipped[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn cycles_end() {
+    let mut b = Builder::new();
+    let me = b.next_id();
+    b.typedef("loop", me);
+    let me = b.next_id();
+    let array = b.array(me, me, 1);
+    let inside = b.next_id();
+    b.structure("inside", 4, [("", inside, 0)]);
+    let bytes = b.build().expect("bytes");
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    use_all(&btf);
+    assert_eq!(
+        btf.resolve(TypeId(1)).expect_err("a cycle"),
+        Error::TooDeep(TypeId(1))
+    );
+    assert_eq!(btf.size_of(array), Err(Error::TooDeep(array)));
+    assert!(matches!(btf.member(inside, "x"), Err(Error::TooDeep(_))));
+    assert!(matches!(btf.align_of(inside), Err(Error::TooDeep(_))));
+}
+
+/// Each structure holds the next one a hundred times: without a budget this takes for ever.
+#[test]
+fn wide_and_deep_structures_end() {
+    let mut b = Builder::new();
+    for level in 1..40 {
+        let next = TypeId(level + 1);
+        b.structure("s", 4, (0..100).map(|_| ("", next, 0)));
+    }
+    b.number(Number::U32);
+    let bytes = b.build().expect("bytes");
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    assert!(matches!(btf.align_of(TypeId(1)), Err(Error::TooDeep(_))));
+    assert!(matches!(btf.member(TypeId(1), "x"), Err(Error::TooDeep(_))));
+}
+
+/// Half a million types of one name: a table that probes would look at each pair.
+#[test]
+fn equal_names_do_not_make_the_index_slow() {
+    let mut b = Builder::new();
+    for _ in 0..500_000 {
+        b.typedef("same", TypeId::VOID);
+    }
+    let last = b.typedef("other", TypeId::VOID);
+    let bytes = b.build().expect("bytes");
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    assert_eq!(btf.find_typedef("same"), Some(TypeId(1)));
+    assert_eq!(btf.find_typedef("other"), Some(last));
+    assert_eq!(btf.own_named("same").count(), 500_000);
+}
+
+#[test]
+fn headers_that_lie_are_refused() {
+    let good = sample();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut bad = good.clone();
+        bad[at..at + bytes.len()].copy_from_slice(bytes);
+        Btf::parse(bad).expect_err("broken").to_string()
+    };
+    let max = u32::MAX.to_ne_bytes();
+    assert!(with(0, &[1]).contains("instead of eb9f"));
+    assert!(with(2, &[2]).contains("version 2"));
+    assert!(with(4, &23_u32.to_ne_bytes()).contains("a header of 23 bytes"));
+    assert!(with(4, &max).contains("the header alone needs"));
+    assert!(with(8, &max).contains("type section"));
+    assert!(with(20, &max).contains("string section"));
+    assert!(with(good.len() - 1, b"x").contains("does not end with a zero byte"));
+    assert_eq!(
+        with(28, &(31_u32 << 24).to_ne_bytes()),
+        "read BTF: type #1 at 0 is of the unknown kind 31"
+    );
+    assert!(with(28, &(4_u32 << 24 | 0xffff).to_ne_bytes()).contains("type #1 at 0 does not end"));
+}
+
+/// A newer header says how long the records of kinds are that nobody here knows.
+#[test]
+fn the_layout_section_leads_over_unknown_kinds() {
+    let mut bytes = Vec::new();
+    let word = |bytes: &mut Vec<u8>, word: u32| bytes.extend(word.to_le_bytes());
+    bytes.extend([0x9f, 0xeb, 1, 0]);
+    // Types: kind 20 with 4 + 2 * 8 bytes, and a pointer; then strings; then 21 layout entries.
+    let (types, strings, layout) = (12 + 4 + 16 + 12, 4, 21 * 4);
+    for value in [
+        32,
+        0,
+        types,
+        types,
+        strings,
+        types + strings,
+        layout,
+    ] {
+        word(&mut bytes, value);
+    }
+    for value in [1, 20 << 24 | 2, 0, 0, 0, 0, 0, 0] {
+        word(&mut bytes, value);
+    }
+    for value in [0, 2 << 24, 0] {
+        word(&mut bytes, value);
+    }
+    bytes.extend(b"\0ab\0");
+    for kind in 0..21 {
+        bytes.extend(if kind == 20 {
+            [4, 8, 0, 0]
+        } else {
+            [9, 9, 9, 9]
+        });
+    }
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    assert_eq!(btf.len(), 2);
+    assert_eq!(btf.find("ab", Kind(20)), Some(TypeId(1)));
+    assert_eq!(btf.get(TypeId(2)).expect("a type").kind(), Kind::PTR);
+    use_all(&btf);
+}
+
+/// A part of the kernel's types, with its header made to fit.
+fn slice(all: &[u8], from: usize, count: usize) -> Vec<u8> {
+    let btf = Btf::parse(all).expect("BTF");
+    let mut builder = Builder::new();
+    for ty in btf.types().skip(from).take(count) {
+        builder.copy(&ty);
+    }
+    builder.build().expect("bytes")
+}
+
+#[test]
+fn mutations_of_the_kernels_types_are_survived() {
+    needs!(Btf);
+    let all = std::fs::read("/sys/kernel/btf/vmlinux").expect("the kernel's BTF");
+    let slices: Vec<_> = (0..8).map(|n| slice(&all, n * 15_000, 100)).collect();
+    let cases = std::env::var("PROPTEST_CASES").map_or(2000, |cases| cases.parse().unwrap());
+    proptest!(ProptestConfig::with_cases(cases), |(
+        which in 0..slices.len(),
+        edits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+        cut in proptest::option::weighted(0.2, any::<proptest::sample::Index>()),
+    )| {
+        let mut bytes = slices[which].clone();
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        read(&bytes);
+    });
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_survived(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        header in any::<bool>(),
+    ) {
+        if header && bytes.len() >= 24 {
+            // The records and the strings meet somewhere behind the header.
+            let body = u32::try_from(bytes.len() - 24).unwrap();
+            let types = u32::from(bytes[0]) % (body + 1);
+            let words = [24, 0, types, types, body - types];
+            bytes[..4].copy_from_slice(&[0x9f, 0xeb, 1, 0]);
+            for (chunk, word) in bytes[4..24].chunks_mut(4).zip(words) {
+                chunk.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        read(&bytes);
+    }
+}
