@@ -18,7 +18,8 @@
 //! effects explains it. Such a skip is shown all the same.
 //!
 //! Each [`Need`] is a row of one table, in `need.rs`. `cargo run -p bpfsmith-gate --example needs`
-//! prints what this machine has.
+//! prints what this machine has. Needs are found out by trying, with the smallest map, program or link
+//! that stands for them.
 //!
 //! The crate also holds what kernel tests make and must leave no trace of: a [`cgroup`], a private
 //! [`bpffs`] or [`tracefs`], the [`deadline`] of something that takes a moment, and the list of
@@ -32,6 +33,8 @@ mod mount;
 mod need;
 mod probe;
 mod skip;
+mod trial;
+mod types;
 mod wait;
 
 pub use cgroup::{Cgroup, cgroup};

@@ -69,7 +69,7 @@ needs_table! {
     /// The rights of root.
     Root, 0.0, [], root, ROOT;
     /// `bpf(2)`.
-    Bpf, 3.18, [BPF_SYSCALL], facts, ROOT;
+    Bpf, 3.18, [BPF_SYSCALL], array, ROOT;
     /// The kernel's own types, in `/sys/kernel/btf/vmlinux`.
     Btf, 5.4, [DEBUG_INFO_BTF], btf, BUILT;
     /// New network namespaces.
@@ -79,107 +79,107 @@ needs_table! {
     /// Pairs of virtual Ethernet devices.
     Veth, 2.6, [VETH], facts, "modprobe veth";
     /// XDP by `BPF_LINK_CREATE`.
-    XdpLink, 5.9, [], facts, NEWER;
+    XdpLink, 5.9, [], xdp_link, NEWER;
     /// XDP on packets of several buffers.
-    XdpFrags, 5.18, [], facts, NEWER;
+    XdpFrags, 5.18, [], xdp_frags, NEWER;
     /// XDP programs that read the device's metadata by kfuncs.
     XdpMetadata, 6.3, [], facts, NEWER;
     /// TC programs without a qdisc, in an ordered list.
-    Tcx, 6.6, [NET_XGRESS], facts, NEWER;
+    Tcx, 6.6, [NET_XGRESS], tcx, NEWER;
     /// TC programs in a `clsact` qdisc.
     Clsact, 4.5, [NET_CLS_BPF, NET_SCH_INGRESS], facts, "modprobe sch_ingress cls_bpf";
     /// The netkit device and its programs.
     Netkit, 6.7, [NETKIT], facts, BUILT;
     /// Tracing programs on kernel functions: fentry, fexit, fmod_ret.
-    Fentry, 5.5, [DYNAMIC_FTRACE_WITH_DIRECT_CALLS], trampoline, BUILT;
+    Fentry, 5.5, [DYNAMIC_FTRACE_WITH_DIRECT_CALLS], fentry, BUILT;
     /// Security modules written in BPF.
     Lsm, 5.7, [BPF_LSM], lsm, "boot with lsm=…,bpf";
     /// Security modules written in BPF, for one control group.
-    LsmCgroup, 6.0, [BPF_LSM, CGROUP_BPF], lsm, "boot with lsm=…,bpf";
+    LsmCgroup, 6.0, [BPF_LSM, CGROUP_BPF], lsm_cgroup, "boot with lsm=…,bpf";
     /// Programs that replace functions of other programs.
-    Freplace, 5.6, [DYNAMIC_FTRACE_WITH_DIRECT_CALLS], trampoline, BUILT;
+    Freplace, 5.6, [DYNAMIC_FTRACE_WITH_DIRECT_CALLS], fentry, BUILT;
     /// Programs at kernel functions by a perf event.
     Kprobe, 4.17, [KPROBE_EVENTS], kprobe_pmu, BUILT;
     /// One link for programs at many kernel functions.
-    KprobeMulti, 5.18, [FPROBE], facts, BUILT;
+    KprobeMulti, 5.18, [FPROBE], kprobe_multi, BUILT;
     /// A kprobe.multi link whose entry decides about its return.
-    KprobeSession, 6.10, [FPROBE], facts, BUILT;
+    KprobeSession, 6.10, [FPROBE], kprobe_session, BUILT;
     /// Programs at functions of a user's file by a perf event.
     Uprobe, 4.17, [UPROBE_EVENTS], uprobe_pmu, BUILT;
     /// One link for programs at many places of a user's file.
-    UprobeMulti, 6.6, [UPROBES], facts, NEWER;
+    UprobeMulti, 6.6, [UPROBES], uprobe_multi, NEWER;
     /// Programs at the kernel's trace events, those of system calls among them.
     Tracepoint, 4.7, [BPF_EVENTS, FTRACE_SYSCALLS], syscall_events, BUILT;
     /// Programs at trace events with the event's raw arguments.
-    RawTracepoint, 4.17, [BPF_EVENTS], facts, BUILT;
+    RawTracepoint, 4.17, [BPF_EVENTS], raw_tracepoint, BUILT;
     /// Programs at trace events with typed arguments.
-    TpBtf, 5.5, [BPF_EVENTS, DEBUG_INFO_BTF], btf, BUILT;
+    TpBtf, 5.5, [BPF_EVENTS, DEBUG_INFO_BTF], typed_tracepoint, BUILT;
     /// Congestion control and other kernel interfaces implemented by BPF.
-    StructOps, 5.6, [BPF_JIT, DEBUG_INFO_BTF], facts, BUILT;
+    StructOps, 5.6, [BPF_JIT, DEBUG_INFO_BTF], struct_ops, BUILT;
     /// Such interfaces, registered by a link.
-    StructOpsLink, 6.4, [BPF_JIT, DEBUG_INFO_BTF], facts, NEWER;
+    StructOpsLink, 6.4, [BPF_JIT, DEBUG_INFO_BTF], struct_ops, NEWER;
     /// Programs that choose the socket of a new connection.
-    SkLookup, 5.9, [INET], facts, NEWER;
+    SkLookup, 5.9, [INET], sk_lookup, NEWER;
     /// Maps of sockets, with parser and verdict programs.
-    Sockmap, 4.18, [BPF_STREAM_PARSER], facts, BUILT;
+    Sockmap, 4.18, [BPF_STREAM_PARSER], sockmap, BUILT;
     /// Programs of a sockmap attached by a link.
-    SockmapLink, 6.10, [BPF_STREAM_PARSER], facts, NEWER;
+    SockmapLink, 6.10, [BPF_STREAM_PARSER], sockmap, NEWER;
     /// Programs that choose a socket of a reuseport group.
-    Reuseport, 4.19, [INET], facts, NEWER;
+    Reuseport, 4.19, [INET], reuseport, NEWER;
     /// Sockets that exchange frames with XDP programs.
-    Xsk, 4.18, [XDP_SOCKETS], facts, BUILT;
+    Xsk, 4.18, [XDP_SOCKETS], xsk, BUILT;
     /// A hierarchy of control groups of version 2 that may be written.
     Cgroup2, 4.5, [CGROUPS], cgroup2, "mount -t cgroup2 none DIR";
     /// Programs on control groups.
-    CgroupBpf, 4.10, [CGROUP_BPF], facts, BUILT;
+    CgroupBpf, 4.10, [CGROUP_BPF], cgroup_program, BUILT;
     /// Storage for each control group.
-    CgroupStorage, 6.2, [CGROUP_BPF], facts, NEWER;
+    CgroupStorage, 6.2, [CGROUP_BPF], cgroup_storage, NEWER;
     /// The file system of pins.
     Bpffs, 4.4, [BPF_SYSCALL], bpffs, ROOT;
     /// The tracing file system.
     Tracefs, 4.1, [TRACING], tracefs, BUILT;
     /// Memory shared by a program and its user, with pointers that mean the same to both.
-    Arena, 6.9, [MMU], facts, NEWER;
+    Arena, 6.9, [MMU], arena, NEWER;
     /// Ring buffers from user space to programs.
-    UserRingbuf, 6.1, [], facts, NEWER;
+    UserRingbuf, 6.1, [], user_ring, NEWER;
     /// Ring buffers from programs to user space.
-    RingBuf, 5.8, [], facts, NEWER;
+    RingBuf, 5.8, [], ring, NEWER;
     /// Many map elements by one call.
-    Batch, 5.6, [], facts, NEWER;
+    Batch, 5.6, [], batch, NEWER;
     /// Maps of one array that user space maps into its memory.
-    MmapArray, 5.5, [], facts, NEWER;
+    MmapArray, 5.5, [], mmap_array, NEWER;
     /// Maps that answer "certainly not" or "perhaps".
-    Bloom, 5.16, [], facts, NEWER;
+    Bloom, 5.16, [], bloom, NEWER;
     /// Storage for each task.
-    TaskStorage, 5.11, [], facts, NEWER;
+    TaskStorage, 5.11, [], task_storage, NEWER;
     /// Rights to use BPF, handed to a user namespace.
-    Token, 6.9, [USER_NS], facts, NEWER;
+    Token, 6.9, [USER_NS], token, NEWER;
     /// Programs at netfilter's hooks.
-    Netfilter, 6.4, [NETFILTER_BPF_LINK], facts, BUILT;
+    Netfilter, 6.4, [NETFILTER_BPF_LINK], netfilter, BUILT;
     /// Programs that walk over kernel objects.
-    Iterators, 5.8, [DEBUG_INFO_BTF], facts, NEWER;
+    Iterators, 5.8, [DEBUG_INFO_BTF], iterator, NEWER;
     /// Software events of perf, such as the clock of a CPU.
     PerfEvents, 4.9, [PERF_EVENTS], software_pmu, BUILT;
     /// Device maps with keys of any value.
-    DevmapHash, 5.4, [], facts, NEWER;
+    DevmapHash, 5.4, [], devmap_hash, NEWER;
     /// Programs in the elements of a device map.
-    DevmapProg, 5.8, [], facts, NEWER;
+    DevmapProg, 5.8, [], devmap_program, NEWER;
     /// Programs in the elements of a CPU map.
-    CpumapProg, 5.9, [], facts, NEWER;
+    CpumapProg, 5.9, [], cpumap_program, NEWER;
     /// Timers in map values.
-    Timer, 5.15, [], facts, NEWER;
+    Timer, 5.15, [], timer, NEWER;
     /// The helper that calls a function many times.
-    BpfLoop, 5.17, [], facts, NEWER;
+    BpfLoop, 5.17, [], bpf_loop, NEWER;
     /// The helper that calls a function for each element of a map.
-    ForEachElem, 5.13, [], facts, NEWER;
+    ForEachElem, 5.13, [], for_each, NEWER;
     /// Test runs that send their packets out.
-    LiveFrames, 5.18, [], facts, NEWER;
+    LiveFrames, 5.18, [], live_frames, NEWER;
     /// Counters of runs and time, switched on by a descriptor.
-    RunStats, 5.8, [], facts, NEWER;
+    RunStats, 5.8, [], stats, NEWER;
     /// Links that are detached while their descriptor stays.
-    LinkDetach, 5.9, [], facts, NEWER;
+    LinkDetach, 5.9, [], link_detach, NEWER;
     /// Text that programs write to their own streams.
-    ProgStream, 6.17, [], facts, NEWER;
+    ProgStream, 6.17, [], stream, NEWER;
     /// Nothing has it: for tests of the gate.
     Nothing, 999.0, [], never, "there is no way";
 }

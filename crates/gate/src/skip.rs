@@ -66,7 +66,7 @@ pub fn allows(test: &str, needs: &[Need]) -> bool {
     match missing {
         None => true,
         Some((need, State::Missing(why))) if strict => {
-            panic!("{}", line(test, need, &why));
+            panic!("{test} needs {need}: {why} ({})", need.hint());
         }
         Some((need, State::Explained(why) | State::Missing(why))) => {
             say(&line(test, need, &why));
