@@ -108,7 +108,10 @@ fn numbered(line: &str) -> Line<'_> {
     let rest = rest.trim_start();
     if let Some((code, text)) = opcode(rest) {
         // No instruction has a semicolon in its text.
-        let (text, after) = text.split_once(';').unwrap_or((text, ""));
+        let (text, after) = text
+            .split_once(';')
+            .or_else(|| jumped(text))
+            .unwrap_or((text, ""));
         return Line::Step(Step {
             slot,
             code,
@@ -121,6 +124,17 @@ fn numbered(line: &str) -> Line<'_> {
         state if is_state(state) => Line::State(state),
         _ => Line::Message(line),
     }
+}
+
+/// `if r2 == 0x3 goto pc+1 7: R1=…`: at log level 1 the lines of a branch that was accepted are taken
+/// back, and the other branch goes on in the same line.
+fn jumped(text: &str) -> Option<(&str, &str)> {
+    let (at, state) = text
+        .match_indices(": ")
+        .map(|(at, _)| (at, &text[at + 2..]))
+        .find(|(_, state)| is_state(state))?;
+    let head = text[..at].trim_end_matches(|c: char| c.is_ascii_digit());
+    head.ends_with(' ').then_some((head, state))
 }
 
 /// `(71) …`.
@@ -204,6 +218,10 @@ mod tests {
         check(
             "4: (bf) r2 = r10                      ; R2_w=fp0 R10=fp0",
             step(4, 0xbf, "r2 = r10", "R2_w=fp0 R10=fp0"),
+        );
+        check(
+            "1: (15) if r2 == 0x3 goto pc+1 3: R1=ctx() R2=3 R10=fp0",
+            step(1, 0x15, "if r2 == 0x3 goto pc+1", "R1=ctx() R2=3 R10=fp0"),
         );
         check("99999999999999999999: (bf) r2 = r10", {
             Line::Message("99999999999999999999: (bf) r2 = r10")

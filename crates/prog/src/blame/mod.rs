@@ -65,8 +65,8 @@ pub struct Refusal {
     pub origin: Option<Point>,
     /// What the verifier knew before the instruction: registers and stack slots of its function.
     pub state: Vec<(String, String)>,
-    /// The last instructions on the way, oldest first, in the kernel's spelling; the refused one is
-    /// the last.
+    /// The last instructions that the verifier looked at on the way, oldest first, in the kernel's
+    /// spelling.
     pub steps: Vec<(Point, String)>,
     /// What to do.
     pub hint: Option<Hint>,
@@ -143,8 +143,8 @@ impl Refusal {
         let hint = hint::find(program, errno, evidence, &walk.messages);
         // What is known before the last step is of no use for another one.
         let stood = walk.steps.last().map(|step| step.slot);
-        let there = slot.is_none() || slot == stood;
-        let steps = walk.steps.iter().filter(|_| there);
+        let there = slot.is_some() && slot == stood;
+        let steps = walk.steps.iter().filter(|_| slot.is_some());
         let steps = steps.map(|step| (Point::new(program, step.slot), step.text.to_owned()));
         let point = slot.map(|slot| Point::new(program, slot));
         Refusal {

@@ -29,6 +29,9 @@ const UNNAMED: &[(&str, Finder)] = &[
     ("*reserved fields*", malformed),
     ("R* is invalid", malformed),
     ("invalid bpf_ld_imm64 insn", malformed),
+    ("kernel btf_id * is not *", kfunc),
+    ("calling *kernel function*", kfunc),
+    ("JIT does not support calling kernel function*", kfunc),
     ("tail_calls are not allowed *", tail_call),
 ];
 
@@ -141,6 +144,17 @@ fn map_fd(program: &Program, stars: &[&str]) -> Option<usize> {
 fn malformed(program: &Program, _: &[&str]) -> Option<usize> {
     let refused = decode::ops(program.insns()).find_map(Result::err);
     refused.map(|error| error.at)
+}
+
+/// The call of that kernel function; the first one if loading filled the id in.
+fn kfunc(program: &Program, stars: &[&str]) -> Option<usize> {
+    const KFUNC: u8 = 2;
+    let id = stars.first().and_then(|id| id.parse::<i32>().ok());
+    let insns = program.insns();
+    let call = |raw: &Raw| raw.code == 0x85 && raw.src() == KFUNC;
+    let named = |raw: &Raw| call(raw) && Some(raw.imm) == id;
+    let found = insns.iter().position(named);
+    found.or_else(|| insns.iter().position(call))
 }
 
 /// The first tail call.

@@ -37,14 +37,6 @@ rows! {
         "R* !read_ok"
         => "R{1} has no value on this path: it was never written, or a call destroyed it (R1 to R5 \
             do not outlive one); write it first, or keep the value in R6 to R9";
-    "unset-stack":
-        "invalid read from stack *"
-        | "invalid indirect read from stack *"
-        | "invalid indirect access to stack *"
-        | "R* invalid read from stack *"
-        => "the slot is read before all of its bytes are written: store to the slot first, \
-            store(place.u64(0), 0) or kit::event::zero::<T>(place), padding included";
-
     // Bounds.
     "packet-bounds":
         "invalid access to packet, off=* size=*, R*(id=*,off=*,r=*)"
@@ -110,9 +102,17 @@ rows! {
     "stack-bounds":
         "invalid stack *"
         | "invalid write to stack *"
+        | "invalid read from stack R* off=*"
         | "invalid zero-size* stack*"
         => "a function has 512 bytes below R10: use slot::<T>(name), which places itself, and keep \
             larger data in a one-element per-CPU array";
+    "unset-stack":
+        "invalid read from stack *"
+        | "invalid indirect read from stack *"
+        | "invalid indirect access to stack *"
+        | "R* invalid read from stack *"
+        => "the slot is read before all of its bytes are written: store to the slot first, \
+            store(place.u64(0), 0) or kit::event::zero::<T>(place), padding included";
     "spill":
         "attempt to corrupt spilled pointer on stack"
         | "corrupted spill memory"
@@ -125,6 +125,10 @@ rows! {
         "combined stack size of * calls is *. Too large*"
         => "the functions of one call chain share 512 bytes, each rounded up to 32 (16 with a JIT): \
             use fewer and smaller slots, or a one-element per-CPU array map";
+    "stack-return":
+        "cannot return stack pointer to the caller"
+        => "a function's slots end with it: let the caller own the slot and pass its address, \
+            addr(R1, slot)";
     "call-depth":
         "the call stack of * frames is too deep*"
         => "at most 8 functions may be active: splice a fragment instead of call(…), or tail-call";
@@ -156,17 +160,17 @@ rows! {
     "too-large":
         "BPF program is too large. Processed * insn*"
         => "the verifier walks every path and gave up after {1} instructions: bound loops lower, use \
-            bpf_loop(…) or may_while(…) for long ones, move parts into functions of their own or \
+            r#loop(…) or may_while(…) for long ones, move parts into functions of their own or \
             behind tail_call(…), and let paths join with equal registers";
     "too-complex":
         "The sequence of * jumps is too complex."
         => "too many open branches on one path: split the program with tail_call(…), replace chains \
-            of comparisons by a map or a table, or use bpf_loop(…)";
+            of comparisons by a map or a table, or use the helper r#loop(…)";
     "endless":
         "infinite loop detected at insn *"
         | "back-edge from insn * to *"
         => "nothing that the verifier can follow changes from round to round: count in a register \
-            with repeat(R9, 0..n).body(…), or use may_while(…) (Linux 6.9) or bpf_loop(…) (5.17)";
+            with repeat(R9, 0..n).body(…), or use may_while(…) (Linux 6.9) or the helper r#loop(…) (5.17)";
     "unreachable":
         "unreachable insn *"
         => "no path leads here: remove the instruction, or bind the label that should lead to it";
@@ -225,7 +229,8 @@ rows! {
         => "the verifier must know this number: pass a constant of Rust, not a value of the program";
     "zero-size":
         "R* invalid zero-sized read*"
-        => "the size may be 0 here: leave by jeq(R{1}, 0, label) first";
+        | "invalid zero-sized read*"
+        => "the size may be 0 here: test it first and leave, jeq(reg, 0, label)";
     "sleep":
         "sleepable helper *#* in *"
         | "helper call might sleep in *"
@@ -325,10 +330,12 @@ rows! {
         | "R* is invalid"
         | "invalid BPF_LD_IMM insn"
         | "invalid bpf_ld_imm64 insn"
-        | "invalid shift *"
-        | "div by zero"
         => "this kernel does not know the instruction: it is too old for it (Isa::V3 avoids the \
             newest), or the bytes are wrong";
+    "constant-operand":
+        "invalid shift *"
+        | "div by zero"
+        => "a constant divisor must not be 0, and a constant shift must be smaller than the width";
     "jit":
         "JIT does not support *"
         | "JIT doesn't support *"

@@ -38,7 +38,7 @@ impl Stats {
         Stats::of(&String::from_utf8_lossy(tail))
     }
 
-    pub(super) fn of(log: &str) -> Stats {
+    pub(crate) fn of(log: &str) -> Stats {
         let mut stats = Stats::default();
         for line in log.rsplit('\n').take(LINES) {
             let line = line.trim_end_matches(['\r', '\0', ' ']);

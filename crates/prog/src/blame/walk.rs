@@ -6,6 +6,9 @@ use bpfsmith_asm::isa::Raw;
 
 /// How many steps of the way are kept.
 const STEPS: usize = 8;
+/// How many lines are read back for the registers: a loop may go on for millions without a line that
+/// has them all.
+const SEGMENT: usize = 1 << 14;
 /// How many lines a refusal's sentence has at most.
 const SENTENCES: usize = 16;
 
@@ -172,6 +175,7 @@ impl<'a> Way<'a> {
     fn keep(&mut self, line: Line<'a>) {
         if !self.whole {
             self.segment.push(line);
+            self.whole = self.segment.len() >= SEGMENT;
         }
     }
 
