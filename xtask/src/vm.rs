@@ -27,7 +27,7 @@ mod kernel;
 mod machine;
 mod modules;
 
-use crate::plan::{self, Plan};
+use crate::plan::{self, End, Plan};
 use crate::{Error, Result};
 use binaries::Binary;
 use console::Console;
@@ -101,7 +101,10 @@ pub fn run(request: &Request) -> Result<bool> {
     let in_time = machine.run(&mut console);
     fs::remove_file(&initramfs).map_err(Error::file(&initramfs))?;
     let in_time = in_time?;
-    println!("{}", summary(&kernel, &plan, &console, begin.elapsed()));
+    println!(
+        "{}",
+        summary(&kernel.release, &plan.tests, &console, begin.elapsed())
+    );
     if !in_time {
         println!("not finished within {} s: stopped", request.seconds);
     }
@@ -128,12 +131,12 @@ fn archive(kernel: &Kernel, plan: &Plan, tests: &[Binary], first: &Path) -> Resu
     cpio.finish()
 }
 
-fn summary(kernel: &Kernel, plan: &Plan, console: &Console, total: Duration) -> String {
-    let mut text = format!("== Linux {}\n", kernel.release);
-    for test in &plan.tests {
+fn summary(release: &str, tests: &[String], console: &Console, total: Duration) -> String {
+    let mut text = format!("== Linux {release}\n");
+    for test in tests {
         let outcome = console.outcomes.iter().find(|o| o.test == *test);
         let end = match outcome.map(|outcome| outcome.end) {
-            Some(Some(crate::plan::End::Code(0))) => "passed".to_owned(),
+            Some(Some(End::Code(0))) => "passed".to_owned(),
             Some(Some(end)) => format!("FAILED with {end}"),
             Some(None) => "FAILED: the machine stopped while it ran".to_owned(),
             None => "FAILED: the machine stopped before".to_owned(),
@@ -165,4 +168,40 @@ fn target(root: &Path) -> PathBuf {
 /// A word that nobody can guess: the standard library's hashers start at random.
 fn word() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_how_each_test_ended() {
+        let mut console = Console::new("w");
+        for line in [
+            "@w@ up 1900",
+            "@w@ start p/a",
+            "SKIP t: Tcx: too old",
+            "@w@ done code 0",
+            "@w@ start p/b",
+            "@w@ done signal 11",
+            "@w@ start p/c",
+        ] {
+            console.line(line, Duration::from_millis(2600));
+        }
+        let tests = ["p/a", "p/b", "p/c", "p/d"].map(str::to_owned);
+        assert_eq!(
+            summary("6.1.0", &tests, &console, Duration::from_secs(4)),
+            "== Linux 6.1.0\n\
+             p/a: passed\n\
+             p/b: FAILED with signal 11\n\
+             p/c: FAILED: the machine stopped while it ran\n\
+             p/d: FAILED: the machine stopped before\n\
+             1 skips; up after 2.6 s (by its clock 1.9 s), off after 4.0 s"
+        );
+    }
+
+    #[test]
+    fn words_differ() {
+        assert_ne!(word(), word());
+    }
 }

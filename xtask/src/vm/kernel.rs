@@ -78,11 +78,14 @@ fn download(row: &Row, dir: &Path) -> Result<PathBuf> {
         fs::create_dir_all(&sub).map_err(Error::file(&sub))?;
     }
     let sources = apt.join("sources.list");
-    let signed = match Path::new(KEYRING).exists() {
-        true => format!(" signed-by={KEYRING}"),
-        false => String::new(),
-    };
-    let line = format!("deb [arch=amd64{signed}] {} {} main\n", mirror(), row.suite);
+    if !Path::new(KEYRING).exists() {
+        return Err(Error::Program {
+            program: KEYRING,
+            package: "debian-archive-keyring",
+        });
+    }
+    let (mirror, suite) = (mirror(), row.suite);
+    let line = format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n");
     fs::write(&sources, line).map_err(Error::file(&sources))?;
     let command = |program: &str| {
         let mut command = Command::new(program);
