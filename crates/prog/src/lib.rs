@@ -1,3 +1,27 @@
 //! Loads BPF programs, explains refusals, attaches, runs and lists them.
+//!
+//! | to … | see |
+//! |---|---|
+//! | hold the maps of programs | [`Maps`] |
+//! | load | [`Load`], which gives a [`Prog`] |
+//! | know why not | [`Error`], [`blame`] |
+//! | attach | [`Prog::attach`] with a [`Target`](target::Target), which gives a [`Link`] |
+//! | know the running kernel's types | [`kernel`] |
 
 pub mod blame;
+pub mod kernel;
+pub mod target;
+
+mod error;
+mod hints;
+mod link;
+mod load;
+mod maps;
+mod prog;
+mod resolve;
+
+pub use error::{Error, Kernel, Result};
+pub use link::{Link, Way};
+pub use load::{Account, Lines, Load};
+pub use maps::Maps;
+pub use prog::Prog;

@@ -76,6 +76,25 @@ pub struct MapShape {
     pub inner: Option<&'static MapShape>,
 }
 
+impl MapShape {
+    /// A shape without flags, descriptions or inner maps.
+    #[must_use]
+    pub const fn new(kind: MapType, name: Name, key: u32, value: u32, entries: u32) -> MapShape {
+        MapShape {
+            name,
+            kind,
+            key,
+            value,
+            entries,
+            flags: 0,
+            extra: 0,
+            key_type: None,
+            value_type: None,
+            inner: None,
+        }
+    }
+}
+
 /// A map whose keys are `K` and whose values are `V`: the datapath refers to it, the control plane
 /// opens it with the same types.
 pub struct MapDef<K, V> {
@@ -119,18 +138,7 @@ impl<K, V> MapDef<K, V> {
         let Some(name) = Name::new(name) else {
             panic!("a map's name is 1 to 15 bytes of A-Za-z0-9_.");
         };
-        let shape = MapShape {
-            name,
-            kind,
-            key: size::<K>(),
-            value: size::<V>(),
-            entries,
-            flags: 0,
-            extra: 0,
-            key_type: None,
-            value_type: None,
-            inner: None,
-        };
+        let shape = MapShape::new(kind, name, size::<K>(), size::<V>(), entries);
         MapDef {
             shape,
             types: PhantomData,

@@ -194,16 +194,8 @@ impl<'a> Parser<'a> {
             self.field_of("flags")?
         };
         self.text.maps.push(MapShape {
-            name,
-            kind,
-            key,
-            value,
-            entries,
             flags,
-            extra: 0,
-            key_type: None,
-            value_type: None,
-            inner: None,
+            ..MapShape::new(kind, name, key, value, entries)
         });
         Ok(())
     }

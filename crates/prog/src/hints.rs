@@ -1,0 +1,51 @@
+//! What to do next, for errors that the kernel explains with a number alone.
+
+use bpfsmith_uapi::Errno;
+
+/// Kind of object or hook, call (empty for any), error number, advice.
+type Row = (&'static str, &'static str, Errno, &'static str);
+
+/// Every row is provoked by a kernel test or belongs to a kernel that the tests cannot boot.
+pub(crate) const ROWS: &[Row] = &[
+    (
+        "xdp",
+        "BPF_LINK_CREATE",
+        Errno::EBUSY,
+        "another program is attached already: `bpfsmith links` shows links, a program set by netlink \
+         is replaced with Xdp::replace",
+    ),
+    (
+        "xdp",
+        "BPF_LINK_CREATE",
+        Errno::EOPNOTSUPP,
+        "the device's driver has no native XDP: use Xdp::generic()",
+    ),
+    (
+        "xdp",
+        "BPF_LINK_CREATE",
+        Errno::ERANGE,
+        "the MTU is too large for a program that cannot handle fragments: lower it, or load with \
+         Load::frags()",
+    ),
+    (
+        "xdp",
+        "BPF_LINK_CREATE",
+        Errno::ENODEV,
+        "no such device in this network namespace",
+    ),
+];
+
+/// The advice for an error.
+pub(crate) fn find(kind: &str, call: &str, errno: Errno) -> Option<&'static str> {
+    ROWS.iter()
+        .find(|row| row.0 == kind && (row.1.is_empty() || row.1 == call) && row.2 == errno)
+        .map(|row| row.3)
+        .or(match errno {
+            Errno::EPERM => Some(
+                "needs CAP_BPF and, for network hooks, CAP_NET_ADMIN, for tracing CAP_PERFMON; \
+                 lockdown may forbid it too",
+            ),
+            Errno::EMFILE => Some("too many open files: raise `ulimit -n` or drop handles"),
+            _ => None,
+        })
+}

@@ -1,0 +1,351 @@
+//! Loading: names are filled in, the kernel verifies, a refusal is explained.
+
+use crate::blame::{Refusal, Stats};
+use crate::error::{Error, Result};
+use crate::maps::Maps;
+use crate::prog::Prog;
+use crate::resolve::Resolved;
+use crate::target::{Hook, Target, default_attach};
+use bpfsmith_asm::isa::Order;
+use bpfsmith_asm::program::Program;
+use bpfsmith_sys::prog as sys;
+use bpfsmith_uapi::flags::prog_load;
+use bpfsmith_uapi::{AttachType, Errno};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What loading a program takes besides the program.
+///
+/// ```no_run
+/// use bpfsmith_asm::dsl::*;
+/// use bpfsmith_prog::{Load, Maps};
+///
+/// let program = Program::new(ProgType::XDP, "pass", code![ret(XDP_PASS)])?;
+/// let maps = Maps::of(&program)?;
+/// let prog = Load::new(&program).maps(&maps).load()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Load<'a> {
+    program: &'a Program,
+    maps: Option<&'a Maps>,
+    license: CString,
+    hook: Option<Hook>,
+    attach_type: Option<AttachType>,
+    flags: u32,
+    ifindex: u32,
+    token: Option<BorrowedFd<'a>>,
+    log_level: u32,
+    log_limit: usize,
+    lines: Lines,
+}
+
+/// Whether the kernel learns functions and source lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lines {
+    /// It does, where it can read BTF and the program has lines.
+    #[default]
+    Told,
+    /// It does not: the load is smaller and quicker.
+    Kept,
+}
+
+/// How a program came to be loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Account {
+    /// How often the kernel was asked: more than once where it wanted to be asked again (`EAGAIN`).
+    pub tries: u32,
+    /// What the verifier wrote, where a log level was asked for.
+    pub log: String,
+    /// The verifier's effort, as far as the log level tells.
+    pub stats: Stats,
+    /// Why the kernel was not told functions and lines, where it was to be.
+    pub lines_refused: Option<Errno>,
+}
+
+/// The log that explains a refusal starts with this much room.
+const FIRST_LOG: usize = 64 << 10;
+
+/// The kernel answers `EAGAIN` when a signal interrupts it; a profiler may keep that up.
+const TRIES: u32 = 5;
+
+impl<'a> Load<'a> {
+    /// Loads this program, under the GPL, without maps.
+    #[must_use]
+    pub fn new(program: &'a Program) -> Load<'a> {
+        Load {
+            program,
+            maps: None,
+            license: c"GPL".to_owned(),
+            hook: None,
+            attach_type: None,
+            flags: 0,
+            ifindex: 0,
+            token: None,
+            log_level: 0,
+            log_limit: 64 << 20,
+            lines: Lines::Told,
+        }
+    }
+
+    /// With the maps that it mentions.
+    #[must_use]
+    pub fn maps(mut self, maps: &'a Maps) -> Load<'a> {
+        self.maps = Some(maps);
+        self
+    }
+
+    /// For this hook: what the kernel must know of it before it verifies.
+    ///
+    /// # Errors
+    /// When the hook does not exist on this kernel.
+    pub fn to(mut self, target: &impl Target) -> Result<Load<'a>> {
+        self.hook = Some(target.hook()?);
+        Ok(self)
+    }
+
+    /// Under another license. Helpers that need the GPL are refused then, unless it is compatible:
+    /// `Dual BSD/GPL`, `GPL v2`, `Dual MIT/GPL`, …
+    ///
+    /// # Errors
+    /// When it holds a zero byte.
+    pub fn license(mut self, license: &str) -> Result<Load<'a>> {
+        self.license = CString::new(license).map_err(|_| Error::Argument {
+            what: "license",
+            problem: format!("{license:?} holds a zero byte: leave it out"),
+        })?;
+        Ok(self)
+    }
+
+    /// To be attached as this type. A target given to [`Load::to`] knows it already.
+    #[must_use]
+    pub fn attach_type(mut self, attach_type: AttachType) -> Load<'a> {
+        self.attach_type = Some(attach_type);
+        self
+    }
+
+    /// With these `BPF_F_…` of [`prog_load`], beside those that the hook asks for.
+    #[must_use]
+    pub fn flags(mut self, flags: u32) -> Load<'a> {
+        self.flags |= flags;
+        self
+    }
+
+    /// The program can handle XDP frames with fragments. Linux 5.18.
+    #[must_use]
+    pub fn frags(self) -> Load<'a> {
+        self.flags(prog_load::BPF_F_XDP_HAS_FRAGS)
+    }
+
+    /// Tied to a device, for its metadata. Linux 6.3.
+    #[must_use]
+    pub fn device(mut self, ifindex: u32) -> Load<'a> {
+        self.ifindex = ifindex;
+        self.flags(prog_load::BPF_F_XDP_DEV_BOUND_ONLY)
+    }
+
+    /// With a token that lends the right. Linux 6.9.
+    #[must_use]
+    pub fn token(mut self, token: BorrowedFd<'a>) -> Load<'a> {
+        self.token = Some(token);
+        self
+    }
+
+    /// With a log also when all goes well. Bits: 1 the path, 2 every path, 4 statistics.
+    #[must_use]
+    pub fn log_level(mut self, level: u32) -> Load<'a> {
+        self.log_level = level;
+        self
+    }
+
+    /// With at most this much room for the log of a refusal, 64 MiB otherwise. What is cut off is
+    /// the beginning.
+    #[must_use]
+    pub fn log_limit(mut self, bytes: usize) -> Load<'a> {
+        self.log_limit = bytes;
+        self
+    }
+
+    /// With or without functions and source lines for the kernel.
+    #[must_use]
+    pub fn lines(mut self, lines: Lines) -> Load<'a> {
+        self.lines = lines;
+        self
+    }
+
+    /// Has the kernel verify the program.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it says no, with the Rust line; others when a name in the program
+    /// cannot be filled in.
+    pub fn load(self) -> Result<Prog> {
+        let none = Maps::new();
+        let mut resolved = Resolved::new(self.program, self.maps.unwrap_or(&none), self.token)?;
+        if self.lines == Lines::Told {
+            resolved.tell_lines(self.program, self.token);
+        }
+        let mut account = Account {
+            lines_refused: resolved.lines_refused,
+            ..Account::default()
+        };
+        let bytes = resolved.bytes(Order::HOST);
+        let attach_type = self.attach();
+        let hook = self.hook.unwrap_or_default();
+        let fd_array: Vec<BorrowedFd<'_>> = resolved.fd_array();
+        let load = sys::Load {
+            kind: self.program.kind().0,
+            insns: &bytes,
+            license: &self.license,
+            name: kernel_name(self.program.name()),
+            flags: self.flags | hook.flags,
+            ifindex: self.ifindex,
+            attach_type: attach_type.0,
+            btf: resolved.btf.as_ref().map(OwnedFd::as_fd),
+            funcs: records(&resolved.funcs, bpfsmith_btf::FUNC_INFO_SIZE),
+            lines: records(&resolved.lines, bpfsmith_btf::LINE_INFO_SIZE),
+            attach_btf_id: hook.btf_id,
+            attach_to: hook.object.as_ref().map(AsFd::as_fd),
+            fd_array: &fd_array,
+            is_fd_array_counted: sys::IsCounted::No,
+            token: self.token,
+            signature: None,
+        };
+        let fd = Attempt {
+            program: self.program,
+            load: &load,
+            level: self.log_level,
+            limit: self.log_limit,
+        }
+        .run(&mut account)?;
+        Ok(Prog::new(
+            fd,
+            self.program,
+            attach_type,
+            resolved.sections,
+            account,
+        ))
+    }
+
+    /// The attach type: given, the hook's, or the only sensible one of the program type.
+    fn attach(&self) -> AttachType {
+        self.attach_type
+            .or(self.hook.as_ref().map(|hook| hook.attach_type))
+            .unwrap_or_else(|| default_attach(self.program.kind()))
+    }
+}
+
+/// A program that is ready for the kernel.
+struct Attempt<'a> {
+    program: &'a Program,
+    load: &'a sys::Load<'a>,
+    level: u32,
+    limit: usize,
+}
+
+impl Attempt<'_> {
+    /// Without a log first, unless one is asked for: most programs load, and logs cost time. Then
+    /// with one, to say why not.
+    fn run(&self, account: &mut Account) -> Result<OwnedFd> {
+        if self.level == 0 {
+            match self.ask(&mut sys::Log::default(), account) {
+                Ok(fd) => return Ok(fd),
+                // Nothing that a verifier would write about.
+                Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+                    return Err(self.refused(errno, &[]));
+                }
+                Err(_) => {}
+            }
+        }
+        let level = self.level.max(1);
+        let mut room = FIRST_LOG.min(self.limit);
+        loop {
+            let mut buffer = vec![0_u8; room];
+            let mut log = sys::Log {
+                level,
+                buffer: &mut buffer,
+                true_size: 0,
+            };
+            let done = self.ask(&mut log, account);
+            let wanted = log.true_size as usize;
+            // The buffer keeps the end of the log; before 6.4 the beginning, and an ENOSPC.
+            let is_short = wanted > room || matches!(done, Err(Errno::ENOSPC));
+            if is_short && room < self.limit {
+                room = wanted.max(room.saturating_mul(4)).min(self.limit);
+                continue;
+            }
+            let end = buffer.iter().position(|&b| b == 0).unwrap_or(room);
+            let log = &buffer[..end];
+            return match done {
+                Ok(fd) if self.level > 0 => {
+                    account.log = String::from_utf8_lossy(log).into_owned();
+                    account.stats = Stats::of(&account.log);
+                    Ok(fd)
+                }
+                Ok(fd) => Ok(fd),
+                Err(errno) => Err(self.refused(errno, log)),
+            };
+        }
+    }
+
+    fn ask(
+        &self,
+        log: &mut sys::Log<'_>,
+        account: &mut Account,
+    ) -> std::result::Result<OwnedFd, Errno> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            account.tries += 1;
+            match sys::load(self.load, log) {
+                Err(failed) if failed.errno == Errno::EAGAIN && tries < TRIES => {}
+                done => return done.map_err(|failed| failed.errno),
+            }
+        }
+    }
+
+    fn refused(&self, errno: Errno, log: &[u8]) -> Error {
+        Error::Refused(Box::new(Refusal::new(self.program, errno, log)))
+    }
+}
+
+fn records(bytes: &[u8], size: u32) -> sys::Records<'_> {
+    sys::Records { bytes, size }
+}
+
+/// The part of a name that the kernel takes: 15 bytes of `A-Za-z0-9_.`, others as `_`.
+pub(crate) fn kernel_name(name: &str) -> [u8; 16] {
+    let mut out = [0; 16];
+    for (to, from) in out.iter_mut().take(15).zip(name.bytes()) {
+        *to = match from {
+            b'_' | b'.' => from,
+            _ if from.is_ascii_alphanumeric() => from,
+            _ => b'_',
+        };
+    }
+    out
+}
+
+/// A name of the kernel, up to its zero.
+pub(crate) fn from_kernel(name: &[u8; 16]) -> String {
+    CStr::from_bytes_until_nul(name)
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{from_kernel, kernel_name};
+
+    #[test]
+    fn names_are_cut_to_what_the_kernel_takes() {
+        for (name, short) in [
+            ("drop", "drop"),
+            ("a-b c", "a_b_c"),
+            ("sixteen_letters_", "sixteen_letters"),
+            ("größe", "gr____e"),
+        ] {
+            assert_eq!(from_kernel(&kernel_name(name)), short);
+        }
+    }
+}

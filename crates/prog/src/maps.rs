@@ -1,0 +1,83 @@
+//! The maps that programs share, by name.
+
+use crate::error::{Error, Result};
+use bpfsmith_asm::program::Program;
+use bpfsmith_maps::Handle;
+use bpfsmith_uapi::map::Name;
+
+/// Open maps, by the names that programs use for them.
+///
+/// One set serves any number of programs: what two of them mention by the same name is one map.
+#[derive(Debug, Default)]
+pub struct Maps {
+    held: Vec<(Name, Handle)>,
+}
+
+impl Maps {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Maps {
+        Maps::default()
+    }
+
+    /// Makes every map that a program mentions.
+    ///
+    /// # Errors
+    /// When the kernel refuses one of them.
+    pub fn of(program: &Program) -> Result<Maps> {
+        let mut maps = Maps::new();
+        maps.add(program)?;
+        Ok(maps)
+    }
+
+    /// Makes those maps of a program that the set does not hold yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses one of them. Those made before stay in the set.
+    pub fn add(&mut self, program: &Program) -> Result<()> {
+        for shape in program.maps() {
+            if self.find(shape.name).is_none() {
+                self.held.push((shape.name, Handle::create(shape)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a map in, under the name by which programs mention it. One of the same name is given
+    /// back.
+    pub fn insert(&mut self, name: Name, map: Handle) -> Option<Handle> {
+        match self.held.iter_mut().find(|held| held.0 == name) {
+            Some(held) => Some(std::mem::replace(&mut held.1, map)),
+            None => {
+                self.held.push((name, map));
+                None
+            }
+        }
+    }
+
+    /// The map of that name.
+    #[must_use]
+    pub fn find(&self, name: Name) -> Option<&Handle> {
+        self.held
+            .iter()
+            .find(|held| held.0 == name)
+            .map(|held| &held.1)
+    }
+
+    /// A handle of its own for the map of that name, for one of the views of `bpfsmith-maps`.
+    ///
+    /// # Errors
+    /// When the set has no such map, or the process too many open files.
+    pub fn handle(&self, name: Name) -> Result<Handle> {
+        let map = self.find(name).ok_or(Error::MissingMap {
+            program: None,
+            map: name,
+        })?;
+        Ok(map.try_clone()?)
+    }
+
+    /// The names in the set, in the order in which they came.
+    pub fn names(&self) -> impl Iterator<Item = Name> + '_ {
+        self.held.iter().map(|held| held.0)
+    }
+}

@@ -1,0 +1,232 @@
+//! Names become numbers: maps, global data, kernel functions and variables, source lines.
+
+use crate::error::{Error, Result};
+use crate::kernel;
+use crate::load::kernel_name;
+use crate::maps::Maps;
+use bpfsmith_asm::isa::{Order, Raw};
+use bpfsmith_asm::program::{Line, Program, Section, Target};
+use bpfsmith_btf::{Builder, IntEncoding, Kind, Linkage, identifier};
+use bpfsmith_maps::Handle;
+use bpfsmith_sys::misc::load_btf;
+use bpfsmith_sys::prog::Log;
+use bpfsmith_uapi::flags::map_create;
+use bpfsmith_uapi::map::{MapShape, Name};
+use bpfsmith_uapi::{Errno, MapType};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A program whose names are filled in, and what must stay open for it.
+pub(crate) struct Resolved {
+    insns: Vec<Raw>,
+    pub(crate) sections: Vec<(&'static str, Handle)>,
+    modules: Vec<OwnedFd>,
+    pub(crate) btf: Option<OwnedFd>,
+    pub(crate) funcs: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
+    pub(crate) lines_refused: Option<Errno>,
+}
+
+impl Resolved {
+    pub(crate) fn new(
+        program: &Program,
+        maps: &Maps,
+        token: Option<BorrowedFd<'_>>,
+    ) -> Result<Resolved> {
+        let mut resolved = Resolved {
+            insns: program.insns().to_vec(),
+            sections: Vec::new(),
+            modules: Vec::new(),
+            btf: None,
+            funcs: Vec::new(),
+            lines: Vec::new(),
+            lines_refused: None,
+        };
+        for section in program.sections() {
+            let map = make_section(program, section, token)?;
+            resolved.sections.push((section.name, map));
+        }
+        for reloc in program.relocs() {
+            resolved.fill(program, maps, reloc.at as usize, &reloc.target)?;
+        }
+        Ok(resolved)
+    }
+
+    fn fill(&mut self, program: &Program, maps: &Maps, at: usize, target: &Target) -> Result<()> {
+        let fd_of = |name: &Name| {
+            maps.find(*name)
+                .map(|map| map.as_fd().as_raw_fd())
+                .ok_or_else(|| Error::MissingMap {
+                    program: Some(program.name().to_owned()),
+                    map: *name,
+                })
+        };
+        match target {
+            Target::Map(name) | Target::MapValue(name, _) => self.insns[at].imm = fd_of(name)?,
+            Target::Section(section, _) => {
+                let held = self.sections.iter().find(|held| held.0 == *section);
+                if let Some((_, map)) = held {
+                    self.insns[at].imm = map.as_fd().as_raw_fd();
+                }
+            }
+            Target::Kfunc(name) => {
+                let id = kernel::find(
+                    "kernel function",
+                    name,
+                    Kind::FUNC,
+                    "`bpfsmith probe` lists what it has; newer kernels have more",
+                )?;
+                self.insns[at].imm = id.0.cast_signed();
+            }
+            Target::Ksym(name) => {
+                let id = kernel::find(
+                    "typed variable",
+                    name,
+                    Kind::VAR,
+                    "only per-CPU variables and those in the kernel's BTF can be named",
+                )?;
+                self.insns[at].imm = id.0.cast_signed();
+            }
+            _ => {
+                return Err(Error::Argument {
+                    what: "reference",
+                    problem: format!("{target:?} is newer than this loader: update bpfsmith-prog"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of all slots.
+    pub(crate) fn bytes(&self, order: Order) -> Vec<u8> {
+        let slots: Vec<[u8; 8]> = self.insns.iter().map(|raw| raw.to_bytes(order)).collect();
+        slots.into_flattened()
+    }
+
+    /// What slots name by index: the BTF of modules.
+    pub(crate) fn fd_array(&self) -> Vec<BorrowedFd<'_>> {
+        self.modules.iter().map(OwnedFd::as_fd).collect()
+    }
+
+    /// Makes the records of functions and lines. Where the kernel does not take them, the program
+    /// goes without, and the account says so.
+    pub(crate) fn tell_lines(&mut self, program: &Program, token: Option<BorrowedFd<'_>>) {
+        if program.lines().is_empty() || program.funcs().is_empty() {
+            return;
+        }
+        let mut builder = Builder::new();
+        let int = builder.int("int", 4, IntEncoding::SIGNED);
+        let proto = builder.func_proto(int, &[]);
+        let funcs: Vec<_> = program
+            .funcs()
+            .iter()
+            .map(|func| {
+                let name = identifier(&func.name);
+                (func.at, builder.func(&name, proto, Linkage::STATIC))
+            })
+            .collect();
+        let funcs = builder.func_info(funcs);
+        let texts: Vec<String> = paths(program);
+        let lines = builder.line_info(source_lines(program, &texts));
+        let Ok(blob) = builder.build() else {
+            self.lines_refused = Some(Errno::E2BIG);
+            return;
+        };
+        match load_btf(&blob, &mut Log::default(), token) {
+            Ok(fd) => {
+                self.btf = Some(fd);
+                self.funcs = funcs;
+                self.lines = lines;
+            }
+            Err(failed) => self.lines_refused = Some(failed.errno),
+        }
+    }
+}
+
+/// The fragments around each frame, as text.
+fn paths(program: &Program) -> Vec<String> {
+    let mut texts = vec![String::new(); program.frames().len()];
+    for (slot, line) in program.lines().iter().enumerate() {
+        if let Some(text) = texts.get_mut(line.frame as usize)
+            && text.is_empty()
+        {
+            *text = program.path(slot);
+        }
+    }
+    texts
+}
+
+/// One line for each run of slots from the same place; each function starts with one.
+fn source_lines<'a>(
+    program: &'a Program,
+    texts: &'a [String],
+) -> impl Iterator<Item = bpfsmith_btf::Line<'a>> {
+    let mut before: Option<&Line> = None;
+    let mut is_second = false;
+    let slots = program.insns().iter().zip(program.lines());
+    slots.enumerate().filter_map(move |(slot, (raw, line))| {
+        let skip = std::mem::replace(&mut is_second, raw.is_wide());
+        let slot = u32::try_from(slot).ok()?;
+        let is_start = program.funcs().iter().any(|func| func.at == slot);
+        if skip || (before == Some(line) && !is_start) {
+            return None;
+        }
+        before = Some(line);
+        Some(bpfsmith_btf::Line {
+            slot,
+            file: line.at.file(),
+            line: line.at.line(),
+            column: line.at.column(),
+            text: texts.get(line.frame as usize).map_or("", String::as_str),
+        })
+    })
+}
+
+/// Makes the one-element map that holds a section, and writes its first bytes.
+fn make_section(
+    program: &Program,
+    section: &Section,
+    token: Option<BorrowedFd<'_>>,
+) -> Result<Handle> {
+    let is_constant = section.name == ".rodata";
+    let name = section_name(program.name(), section.name)?;
+    let value = u32::try_from(section.bytes.len()).map_err(|_| Error::Argument {
+        what: section.name,
+        problem: "a section of global data is at most 4 GB".to_owned(),
+    })?;
+    let shape = MapShape {
+        flags: map_create::BPF_F_MMAPABLE
+            | if is_constant {
+                map_create::BPF_F_RDONLY_PROG
+            } else {
+                0
+            },
+        ..MapShape::new(MapType::ARRAY, name, 4, value, 1)
+    };
+    let options = bpfsmith_maps::Options {
+        token,
+        ..bpfsmith_maps::Options::default()
+    };
+    let map = Handle::create_with(&shape, &options)?;
+    let failed = |failed| Error::call(failed, "map", format!("\"{name}\""));
+    if section.bytes.iter().any(|&byte| byte != 0) {
+        map.raw()
+            .update(&[0; 4], &section.bytes, 0)
+            .map_err(failed)?;
+    }
+    if is_constant {
+        map.freeze()?;
+    }
+    Ok(map)
+}
+
+/// `program.rodata`, the program's name cut so that the section's stays whole.
+fn section_name(program: &str, section: &'static str) -> Result<Name> {
+    let bytes = kernel_name(program);
+    let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(15);
+    let kept = length.min(15_usize.saturating_sub(section.len()));
+    let text: String = bytes[..kept].iter().map(|&byte| char::from(byte)).collect();
+    Name::new(&(text + section)).ok_or(Error::Argument {
+        what: section,
+        problem: "is no name of a section".to_owned(),
+    })
+}
