@@ -71,7 +71,7 @@ impl Address {
         Address { flags, ..self }
     }
 
-    fn read(frame: Frame<'_>) -> Result<Option<Address>, Malformed> {
+    pub(crate) fn read(frame: Frame<'_>) -> Result<Option<Address>, Malformed> {
         let (&[family, len, flags, _, i0, i1, i2, i3], attrs) = frame.split::<8>()?;
         if !matches!(family, AF_INET | AF_INET6) {
             return Ok(None);

@@ -71,7 +71,7 @@ impl Features {
         feature.0.iter().any(|name| self.active.contains(*name))
     }
 
-    fn read(frame: Frame<'_>) -> Result<Features, Malformed> {
+    pub(crate) fn read(frame: Frame<'_>) -> Result<Features, Malformed> {
         let (_, attrs) = frame.split::<4>()?;
         let mut features = Features::default();
         for attr in attrs {

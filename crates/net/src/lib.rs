@@ -30,6 +30,8 @@ pub mod addr;
 mod error;
 mod ethtool;
 mod hints;
+#[cfg(test)]
+mod hostile;
 mod link;
 mod neigh;
 mod ns;

@@ -63,7 +63,7 @@ impl Neighbour {
         }
     }
 
-    fn read(frame: Frame<'_>) -> Result<Option<Neighbour>, Malformed> {
+    pub(crate) fn read(frame: Frame<'_>) -> Result<Option<Neighbour>, Malformed> {
         let (
             &[
                 family,

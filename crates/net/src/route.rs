@@ -142,7 +142,7 @@ impl Route {
         }
     }
 
-    fn read(frame: Frame<'_>) -> Result<Option<Route>, Malformed> {
+    pub(crate) fn read(frame: Frame<'_>) -> Result<Option<Route>, Malformed> {
         let (&[family, len, _, _, table, _, _, kind, ..], attrs) = frame.split::<12>()?;
         let any = match family {
             AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),

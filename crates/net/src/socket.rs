@@ -324,7 +324,7 @@ impl State<'_> {
 }
 
 /// Reads the message that ends an exchange.
-fn verdict(frame: Frame<'_>, request: &[u8]) -> Result<(), Reason> {
+pub(crate) fn verdict(frame: Frame<'_>, request: &[u8]) -> Result<(), Reason> {
     let what = "an acknowledgement is cut short";
     let Some((code, rest)) = frame.body.split_first_chunk::<4>() else {
         return match frame.kind {
@@ -418,6 +418,59 @@ mod tests {
             (refusal.errno, refusal.sentence.as_deref()),
             (Errno::EPERM, Some("No."))
         );
+    }
+
+    /// Feeds answers to one request; returns how it ended and how many rows there were.
+    fn run(answers: &[Vec<u8>]) -> (Option<Result<End, Reason>>, usize) {
+        let mut state = State {
+            seq: 1,
+            request: &[],
+            unread: None,
+            end: End::Complete,
+        };
+        let mut rows = 0;
+        for bytes in answers {
+            let frame = frames(bytes).next().unwrap().unwrap();
+            let mut take = |_: Frame<'_>| {
+                rows += 1;
+                Ok(())
+            };
+            match state.step(frame, &mut take) {
+                Ok(false) => {}
+                Ok(true) => return (Some(Ok(state.end)), rows),
+                Err(reason) => return (Some(Err(reason)), rows),
+            }
+        }
+        (None, rows)
+    }
+
+    #[test]
+    fn a_list_that_changed_meanwhile_is_known() {
+        let row = |flags| answer(2 | flags, 16, |m| m);
+        let done = |flags| answer(2 | flags, NLMSG_DONE, |m| m.fixed(&[0; 4]));
+        assert_eq!(
+            run(&[row(0), row(0), done(0)]),
+            (Some(Ok(End::Complete)), 2)
+        );
+        let changed = Some(Ok(End::Interrupted));
+        assert_eq!(
+            run(&[row(0), row(NLM_F_DUMP_INTR), done(0)]),
+            (changed.clone(), 2)
+        );
+        assert_eq!(run(&[row(0), done(NLM_F_DUMP_INTR)]), (changed, 1));
+    }
+
+    #[test]
+    fn answers_to_other_requests_are_passed_over() {
+        let stale = Message::new(NLMSG_ERROR, 0)
+            .fixed(&(-1i32).to_ne_bytes())
+            .finish(9)
+            .unwrap();
+        let good = answer(0, NLMSG_ERROR, |m| m.fixed(&[0; 4]));
+        assert_eq!(run(&[stale.clone(), good]), (Some(Ok(End::Complete)), 0));
+        assert_eq!(run(&[stale]), (None, 0));
+        let lost = answer(0, NLMSG_OVERRUN, |m| m);
+        assert!(matches!(run(&[lost]), (Some(Err(Reason::Refused(_))), 0)));
     }
 
     #[test]

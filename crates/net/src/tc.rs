@@ -103,7 +103,7 @@ struct Tc<'a> {
 }
 
 impl<'a> Tc<'a> {
-    fn read(frame: Frame<'a>) -> Result<Tc<'a>, Malformed> {
+    pub(crate) fn read(frame: Frame<'a>) -> Result<Tc<'a>, Malformed> {
         let (header, attrs) = frame.split::<20>()?;
         let word = |at: usize| {
             u32::from_ne_bytes([
@@ -134,7 +134,7 @@ impl<'a> Tc<'a> {
 }
 
 impl Qdisc {
-    fn read(frame: Frame<'_>) -> Result<Qdisc, Malformed> {
+    pub(crate) fn read(frame: Frame<'_>) -> Result<Qdisc, Malformed> {
         let Tc {
             index,
             handle,
@@ -161,7 +161,7 @@ impl FilterId {
 
 impl Filter {
     /// Reads a filter; one that holds no program gives nothing.
-    fn read(frame: Frame<'_>) -> Result<Option<Filter>, Malformed> {
+    pub(crate) fn read(frame: Frame<'_>) -> Result<Option<Filter>, Malformed> {
         let Tc {
             index,
             handle,
