@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::header::{Header, Order};
 use crate::kind::{Kind, TypeId};
-use crate::names::{Index, MOST_TYPES};
+use crate::names::{Index, MOST_TYPES, until_zero};
 use crate::shape::{Strings, Type};
 use core::fmt;
 use std::sync::{Arc, OnceLock};
@@ -91,14 +91,24 @@ fn scan(types: &[u8], order: Order, sizes: &Sizes, first: u32) -> Result<Scan, E
     Ok(Scan { offsets, named })
 }
 
+/// No name is longer than twice this: otherwise a few bytes that all refer to one long name would
+/// make reading slow. The kernel takes 512 bytes; lines of source are longer.
+const WINDOW: usize = 1 << 14;
+
 fn check_strings(strings: &[u8], is_split: bool) -> Result<(), Error> {
     match strings {
         // A module that adds no name has no strings of its own.
-        [] if is_split => Ok(()),
-        [.., last] if *last != 0 => Err(Error::Strings("end")),
-        [first, ..] if *first != 0 && !is_split => Err(Error::Strings("start")),
-        [] => Err(Error::Strings("start")),
-        _ => Ok(()),
+        [] if is_split => return Ok(()),
+        [.., last] if *last != 0 => return Err(Error::Strings("does not end with a zero byte")),
+        [0, ..] => {}
+        [_, ..] if is_split => {}
+        _ => return Err(Error::Strings("does not start with a zero byte")),
+    }
+    let mut windows = strings.chunks_exact(WINDOW);
+    if windows.all(|window| until_zero(window).len() < WINDOW) {
+        Ok(())
+    } else {
+        Err(Error::Strings("holds a name of more than 16384 bytes"))
     }
 }
 

@@ -77,8 +77,8 @@ pub enum Error {
         /// Bytes behind the header.
         have: usize,
     },
-    /// Names must start with an empty one and end with a zero byte.
-    #[error("read BTF: the string section does not {0} with a zero byte")]
+    /// Names must start with an empty one and end with a zero byte, and have a reasonable length.
+    #[error("read BTF: the string section {0}")]
     Strings(&'static str),
     /// A kind that neither we nor the layout section know: the types behind it cannot be found.
     #[error("read BTF: type {id} at {offset} is of the unknown kind {}", kind.0)]
@@ -118,6 +118,19 @@ pub enum Error {
     /// Split BTF in another byte order than its base.
     #[error("read split BTF: its byte order is not that of its base")]
     SplitOrder,
+    /// Function, line or relocation records that do not fill their section.
+    #[error("read BTF.ext: the records of the {0} do not fill it")]
+    Records(Section),
+    /// Fewer bytes than a value of the type has.
+    #[error("show a value of type {id}: {have} bytes, but it has {need}")]
+    ShortValue {
+        /// The type.
+        id: TypeId,
+        /// Bytes of a value.
+        need: u32,
+        /// Bytes there are.
+        have: usize,
+    },
     /// An id without a type.
     #[error("find type {0}: there is no such type")]
     NoType(TypeId),

@@ -25,11 +25,13 @@
 mod btf;
 mod build;
 mod error;
+mod ext;
 mod graph;
 mod header;
 mod kind;
 mod names;
 mod path;
+mod print;
 mod shape;
 
 pub use btf::Btf;
@@ -37,6 +39,7 @@ pub use build::{
     BuildError, Builder, FUNC_INFO_SIZE, LINE_INFO_SIZE, Line, NewMember, Number, identifier,
 };
 pub use error::{Error, Section};
+pub use ext::{CoreRelo, Ext, FuncInfo, LineInfo};
 pub use header::Order;
 pub use kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 pub use path::Place;
