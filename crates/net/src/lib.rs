@@ -10,10 +10,11 @@
 //!
 //! There is no unsafe code, and no thread but those of [`NetNs::run`] changes its namespace.
 //!
-//! ```no_run
+//! ```
 //! use bpfsmith_net::{Address, Device, Kind, NetNs, Netlink};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     # bpfsmith_gate::needs!(NetNs, Veth);
 //!     let (left, right) = (NetNs::new()?, NetNs::new()?);
 //!     let net = Netlink::open_in(&left)?;
 //!     net.add_link(&Device::new("eth0"), &Kind::Veth(Device::new("eth0").netns(&right)))?;

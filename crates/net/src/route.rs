@@ -18,6 +18,7 @@ const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 
 const RTPROT_STATIC: u8 = 4;
@@ -160,6 +161,11 @@ impl Route {
             match attr.kind {
                 RTA_DST => to = address(attr.value)?,
                 RTA_GATEWAY => route.via = Some(address(attr.value)?),
+                RTA_VIA => {
+                    // The family stands in the first two bytes, and in the length of the rest.
+                    let addr = attr.value.get(2..).unwrap_or_default();
+                    route.via = Some(address(addr)?);
+                }
                 RTA_PREFSRC => route.source = Some(address(attr.value)?),
                 RTA_OIF => route.dev = Some(IfIndex(attr.u32()?)),
                 RTA_PRIORITY => route.metric = Some(attr.u32()?),
@@ -212,7 +218,7 @@ impl Route {
             .fixed(&header)
             .attr(RTA_DST, &octets(&network.addr()))
             .u32(RTA_TABLE, self.table.0)
-            .maybe(self.via, |m, via| m.attr(RTA_GATEWAY, &octets(&via)))
+            .maybe(self.via, |m, via| gateway(m, family, via))
             .maybe(self.dev, |m, dev| m.u32(RTA_OIF, dev.0))
             .maybe(self.source, |m, source| {
                 m.attr(RTA_PREFSRC, &octets(&source))
@@ -222,6 +228,16 @@ impl Route {
                 m.nest(RTA_METRICS, |m| m.u32(RTAX_MTU, mtu))
             })
     }
+}
+
+/// A gateway of the other family needs its family told. Linux 5.2.
+fn gateway(message: Message, family_of_route: u8, via: IpAddr) -> Message {
+    if family(via) == family_of_route {
+        return message.attr(RTA_GATEWAY, &octets(&via));
+    }
+    let mut value = u16::from(family(via)).to_ne_bytes().to_vec();
+    value.extend(octets(&via));
+    message.attr(RTA_VIA, &value)
 }
 
 impl Netlink {

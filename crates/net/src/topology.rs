@@ -4,6 +4,7 @@
 
 use crate::addr::Address;
 use crate::error::Error;
+use crate::ethtool::Ethtool;
 use crate::link::{Device, Kind};
 use crate::ns::NetNs;
 use crate::route::Route;
@@ -52,6 +53,15 @@ impl Node {
     /// When no thread can be started or the namespace cannot be entered.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T, Error> {
         self.ns.run(body)
+    }
+
+    /// A socket to switch offloads of its devices.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when the kernel has no such family.
+    pub fn ethtool(&self) -> Result<Ethtool, Error> {
+        Ethtool::open_in(&self.ns)
     }
 }
 
@@ -126,7 +136,9 @@ impl Router {
 
 /// Two machines on one cable: client `10.0.0.2` and `fd00::2`, server `10.0.0.1` and `fd00::1`.
 ///
-/// ```no_run
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # bpfsmith_gate::needs!(NetNs, Veth);
 /// use std::net::UdpSocket;
 /// let net = bpfsmith_net::Pair::new()?;
 /// let server = net.server.run(|| UdpSocket::bind("10.0.0.1:53"))??;
@@ -135,7 +147,8 @@ impl Router {
 /// let mut buffer = [0; 5];
 /// server.recv(&mut buffer)?;
 /// assert_eq!(&buffer, b"hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Pair {
@@ -180,13 +193,16 @@ impl Pair {
 /// Client `10.1.0.2` - proxy `10.1.0.1`, `10.2.0.1` - server `10.2.0.2`; the same in `fd00:1::/64`
 /// and `fd00:2::/64`.
 ///
-/// ```no_run
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # bpfsmith_gate::needs!(NetNs, Veth);
 /// use std::net::{TcpListener, TcpStream};
 /// let net = bpfsmith_net::Chain::new()?;
 /// let listener = net.server.run(|| TcpListener::bind("10.2.0.2:80"))??;
 /// let stream = net.client.run(|| TcpStream::connect("10.2.0.2:80"))??;
 /// assert_eq!(listener.accept()?.1, stream.local_addr()?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Chain {
@@ -205,7 +221,15 @@ impl Chain {
     ///
     /// When the thread may not make namespaces, or a step is refused.
     pub fn new() -> Result<Chain, Error> {
-        let (client, proxy, server) = (Node::new()?, Node::new()?, Node::new()?);
+        Chain::of(Node::new()?, Node::new()?, Node::new()?)
+    }
+
+    /// Joins three machines that exist.
+    ///
+    /// # Errors
+    ///
+    /// When a step is refused.
+    pub fn of(client: Node, proxy: Node, server: Node) -> Result<Chain, Error> {
         proxy.ns.set_sysctl("ipv4/ip_forward", "1")?;
         proxy.ns.set_sysctl("ipv6/conf/all/forwarding", "1")?;
         let (near, left) = cable(&client, "client0", &proxy, "left0", 1)?;

@@ -40,8 +40,8 @@ fn program(kind: ProgType, verdict: i32) -> OwnedFd {
     load(&request, &mut Log::default()).unwrap()
 }
 
-fn xdp(verdict: u32) -> OwnedFd {
-    program(ProgType::XDP, verdict.try_into().unwrap())
+fn xdp(verdict: i32) -> OwnedFd {
+    program(ProgType::XDP, verdict)
 }
 
 fn prog_id(fd: &OwnedFd) -> Option<u32> {
@@ -304,11 +304,7 @@ fn a_filter_on_egress_stops_what_is_sent() {
         .add_filter(id, "shot", shot.as_fd())
         .unwrap();
     assert_eq!(added.id, id);
-    // The sender is told, because its own device drops.
-    assert_eq!(
-        Errno::of(&bench.client.send(b"x").unwrap_err()),
-        Some(Errno::ENOBUFS)
-    );
+    bench.send();
     bench
         .net
         .client

@@ -1,9 +1,10 @@
 //! Devices: made, found, changed, moved, deleted.
 
 use bpfsmith_gate::needs;
+use bpfsmith_net::wire::Message;
 use bpfsmith_net::{
     Device, Errno, Ethtool, Feature, IfIndex, Kind, Mac, MacvlanMode, NetNs, Netlink, Node,
-    OperState, Operation, Peer, Vxlan,
+    OperState, Operation, Peer, Reason, Vxlan,
 };
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,13 +155,43 @@ fn refusals_name_device_number_and_sentence() {
             .starts_with("RTM_SETLINK ifindex 4711 up: ENODEV"),
         "{none}"
     );
-    // The kernel points at the attribute that it does not like: IFLA_ADDRESS is number 1.
     let unknown = Kind::Macvlan {
         parent: IfIndex(4711),
         mode: MacvlanMode::BRIDGE,
     };
     let error = node.net.add_link(&Device::new("m"), &unknown).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::ENODEV), "{error}");
+}
+
+#[test]
+fn the_kernel_points_at_the_attribute_it_does_not_like() {
+    needs!(NetNs);
+    const RTM_NEWADDR: u16 = 20;
+    const IFA_LOCAL: u16 = 2;
+    let node = Node::new().unwrap();
+    let message = Message::new(RTM_NEWADDR, 0)
+        .fixed(&[2, 24, 0, 0, 1, 0, 0, 0])
+        .u32(8, 0)
+        .attr(IFA_LOCAL, &[10, 0, 0]);
+    let error = node
+        .net
+        .ack(Operation::NEW_ADDR, "10.0.0", message)
+        .unwrap_err();
+    let Reason::Refused(refusal) = &error.reason else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (refusal.attribute, refusal.offset),
+        (Some(IFA_LOCAL), Some(32)),
+        "{error}"
+    );
+    assert!(refusal.sentence.is_some(), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("because of attribute 2 at byte 32"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -234,11 +265,11 @@ fn offloads_are_switched() {
     ethtool.enable(a, Feature::TX_CHECKSUM).unwrap();
     assert!(ethtool.features(a).unwrap().has(Feature::TX_CHECKSUM));
 
-    let fixed = ethtool.disable(a, Feature(&["tx-lockless"])).unwrap_err();
+    let fixed = ethtool.enable(a, Feature(&["loopback"])).unwrap_err();
     assert_eq!(
         fixed.to_string(),
         format!(
-            "ETHTOOL_MSG_FEATURES_SET ifindex {}: the device keeps tx-lockless as it is",
+            "ETHTOOL_MSG_FEATURES_SET ifindex {}: the device keeps loopback as it is",
             a.0
         )
     );

@@ -1,10 +1,10 @@
 //! Packets flow through the small networks, and addresses, routes and neighbours decide where.
 
-use bpfsmith_gate::{deadline, needs};
+use bpfsmith_gate::needs;
 use bpfsmith_net::addr::ifa;
 use bpfsmith_net::{
-    Address, Chain, Errno, IfIndex, Mac, Neighbour, NeighbourState, Pair, Prefix, Route, RouteKind,
-    RouteTable,
+    Address, Chain, Errno, Feature, IfIndex, Mac, Neighbour, NeighbourState, NetNs, Node, Pair,
+    Prefix, Route, RouteKind, RouteTable,
 };
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -77,24 +77,55 @@ fn tcp_flows_through_a_chain() {
             .unwrap();
         echo(&listener, &mut stream);
     }
-    // Without forwarding the proxy is no way: the last hop is what made the difference.
-    net.proxy
-        .node
-        .ns
-        .set_sysctl("ipv4/ip_forward", "0")
+    // Without forwarding the proxy is no way, so the packets did go through it.
+    let server = net
+        .server
+        .run(|| UdpSocket::bind("10.2.0.2:7"))
+        .unwrap()
         .unwrap();
+    server.set_read_timeout(PATIENCE).unwrap();
     let client = net
         .client
         .run(|| UdpSocket::bind("10.1.0.2:0"))
         .unwrap()
         .unwrap();
-    client.connect("10.2.0.2:9").unwrap();
-    deadline(Duration::from_secs(10), || {
-        client
-            .send(b"x")
-            .err()
-            .filter(|e| e.kind() == std::io::ErrorKind::HostUnreachable)
-    });
+    client.connect("10.2.0.2:7").unwrap();
+    net.proxy
+        .node
+        .ns
+        .set_sysctl("ipv4/ip_forward", "0")
+        .unwrap();
+    client.send(b"lost").unwrap();
+    net.proxy
+        .node
+        .ns
+        .set_sysctl("ipv4/ip_forward", "1")
+        .unwrap();
+    client.send(b"found").unwrap();
+    assert_eq!(receive(&server), b"found");
+}
+
+#[test]
+fn a_chain_can_have_names() {
+    needs!(NetNs, Veth);
+    let named = |role: &str| {
+        let name = format!("bs-net-{role}-{}", std::process::id());
+        Node::of(NetNs::named(&name).unwrap()).unwrap()
+    };
+    let net = Chain::of(named("c"), named("p"), named("s")).unwrap();
+    let path = net.proxy.node.ns.path().unwrap().to_owned();
+    let inside = NetNs::at(&path).unwrap();
+    assert_eq!(
+        inside.run(|| NetNs::current().unwrap().id()).unwrap(),
+        net.proxy.node.ns.id()
+    );
+    let ethtool = net.client.node.ethtool().unwrap();
+    let without = ethtool
+        .disable(net.client.port.index, Feature::TX_CHECKSUM)
+        .unwrap();
+    assert!(!without.has(Feature::TX_CHECKSUM));
+    drop(net);
+    assert!(!path.exists());
 }
 
 /// A server socket and a client socket that have exchanged a packet, so that both know each other.
@@ -268,6 +299,15 @@ fn routes_are_added_replaced_listed_and_deleted() {
     let found = nl.route_to("fd77::1".parse().unwrap()).unwrap();
     assert_eq!((found.via, found.table), (six.via, RouteTable::MAIN));
     nl.delete_route(&six).unwrap();
+
+    // The way to IPv4 may lead through an IPv6 gateway.
+    let mixed = Route::to(prefix("10.90.0.0/16")).via(net.server.v6().into());
+    let mixed = mixed.dev(net.client.port.index);
+    nl.add_route(&mixed).unwrap();
+    assert_eq!(
+        nl.route_to("10.90.0.1".parse().unwrap()).unwrap().via,
+        mixed.via
+    );
 }
 
 #[test]

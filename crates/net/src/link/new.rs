@@ -12,9 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// A device to be made, or one end of a pair. What is not said, the kernel chooses.
 ///
-/// ```no_run
+/// ```
 /// use bpfsmith_net::{Device, Kind, NetNs, Netlink};
 /// # fn main() -> Result<(), bpfsmith_net::Error> {
+/// # bpfsmith_gate::needs!(NetNs, Veth);
 /// let (here, there) = (NetNs::new()?, NetNs::new()?);
 /// let peer = Device::new("right").netns(&there).mtu(9000);
 /// Netlink::open_in(&here)?.add_link(&Device::new("left").mtu(9000), &Kind::Veth(peer))?;
