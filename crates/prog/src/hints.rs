@@ -33,6 +33,25 @@ pub(crate) const ROWS: &[Row] = &[
         Errno::ENODEV,
         "no such device in this network namespace",
     ),
+    (
+        "run",
+        "BPF_PROG_TEST_RUN",
+        Errno::ENOSPC,
+        "the packet grew beyond the room for it: give more with Run::room",
+    ),
+    (
+        "run",
+        "BPF_PROG_TEST_RUN",
+        Errno::ENOTSUPP,
+        "programs of this type cannot be run on request: attach it and cause the event",
+    ),
+    (
+        "run",
+        "BPF_PROG_TEST_RUN",
+        Errno::EINVAL,
+        "a packet has at least 14 bytes and none for tracing types; a context must suit the type, \
+         and its reserved members be 0",
+    ),
 ];
 
 /// The advice for an error.

@@ -19,9 +19,11 @@ mod load;
 mod maps;
 mod prog;
 mod resolve;
+mod run;
 
 pub use error::{Error, Kernel, Result};
 pub use link::{Link, Way};
 pub use load::{Account, Lines, Load};
 pub use maps::Maps;
 pub use prog::Prog;
+pub use run::{Outcome, Run};

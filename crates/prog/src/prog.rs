@@ -168,6 +168,14 @@ impl Prog {
         format!("\"{}\"", self.name)
     }
 
+    /// Whether a test run writes the context to a place of its own.
+    pub(crate) fn returns_ctx(&self) -> bool {
+        !matches!(
+            self.kind,
+            ProgType::SYSCALL | ProgType::RAW_TRACEPOINT | ProgType::TRACING | ProgType::SK_LOOKUP
+        )
+    }
+
     /// Refuses a hook that the program was not loaded for.
     pub(crate) fn expect(&self, kind: ProgType, attach_type: AttachType) -> Result<()> {
         if (self.kind, self.attach_type) == (kind, attach_type) {

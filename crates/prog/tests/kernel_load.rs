@@ -54,10 +54,10 @@ fn a_missing_map_is_named() {
 #[test]
 fn a_refusal_names_the_rust_line() {
     needs!(Root, Bpf);
-    let line = line!() + 1;
+    let (line, unchecked) = (line!(), load(R0, R2.u32(0)));
     let wrong = code![
         load(R2, R1.get(xdp_md::data)),
-        load(R0, R2.u32(0)),
+        unchecked,
         exit()
     ];
     let program = Program::new(ProgType::XDP, "wrong", wrong).unwrap();

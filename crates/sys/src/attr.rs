@@ -306,7 +306,7 @@ commands! {
         duration: u32,
         ctx_size_in: u32,
         ctx_size_out: u32,
-        ctx_in: Ptr<'a>,
+        ctx_in: PtrMut<'a>,
         ctx_out: PtrMut<'a>,
         flags: u32,
         cpu: u32,

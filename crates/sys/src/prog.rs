@@ -2,7 +2,8 @@
 
 use crate::attr::{self, Fd, Ptr, PtrMut};
 use crate::call::{Failed, Result, bpf, bpf_as, bpf_fd};
-use bpfsmith_uapi::{Cmd, Errno};
+use crate::info;
+use bpfsmith_uapi::{Cmd, Errno, ProgType};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -170,8 +171,8 @@ pub struct TestRun<'a> {
     pub data: &'a [u8],
     /// Room for the packet as the program left it.
     pub data_out: &'a mut [u8],
-    /// The context, for programs that take one from here.
-    pub ctx: &'a [u8],
+    /// The context, for programs that take one from here. A `SYSCALL` program writes to it.
+    pub ctx: &'a mut [u8],
     /// Room for the context as the program left it.
     pub ctx_out: &'a mut [u8],
     /// How often; 0 is once.
@@ -201,7 +202,8 @@ pub struct Ran {
 ///
 /// # Errors
 /// `ENOSPC` when the packet does not fit into `data_out`: what fits was written, and `Ran` says
-/// how long it is. `ENOTSUPP` for types that cannot be run so.
+/// how long it is. `ENOTSUPP` for types that cannot be run so, `EOPNOTSUPP` for a `STRUCT_OPS`
+/// function with arguments.
 pub fn test_run(
     prog: BorrowedFd<'_>,
     run: &mut TestRun<'_>,
@@ -214,6 +216,14 @@ pub fn test_run(
         ctx: 0,
     };
     let size = |bytes: &[u8]| length(cmd, bytes).map_err(|failed| (failed, none));
+    // The arguments of a `STRUCT_OPS` function may be addresses, which the kernel writes to.
+    if !run.ctx.is_empty() {
+        let about = info::prog(prog).map_err(|failed| (failed, none))?;
+        if ProgType(about.kind) == ProgType::STRUCT_OPS {
+            let errno = Errno::EOPNOTSUPP;
+            return Err((Failed { cmd, errno }, none));
+        }
+    }
     let mut attr = attr::TestRun {
         prog_fd: Fd::of(prog),
         retval: 0,
@@ -225,14 +235,15 @@ pub fn test_run(
         duration: 0,
         ctx_size_in: size(run.ctx)?,
         ctx_size_out: size(run.ctx_out)?,
-        ctx_in: Ptr::to_some(run.ctx),
+        ctx_in: PtrMut::to_some(run.ctx),
         ctx_out: PtrMut::to_some(run.ctx_out),
         flags: run.flags,
         cpu: run.cpu,
         batch_size: run.batch,
         _end: 0,
     };
-    // SAFETY: every length is that of its slice.
+    // SAFETY: every length is that of its slice, and a context holds no addresses that the kernel
+    // would write to: only `STRUCT_OPS` takes such, and was refused.
     let done = unsafe { bpf(&mut attr) };
     let ran = Ran {
         retval: attr.retval,
