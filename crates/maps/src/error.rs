@@ -86,6 +86,13 @@ pub enum Problem {
     },
     /// The kernel has no such batch command for this kind of map.
     NoBatch,
+    /// The kernel gave up on the way through a batch.
+    Stopped {
+        /// How many elements were done before.
+        done: u64,
+        /// Why.
+        errno: Errno,
+    },
     /// Slices that belong together have different lengths.
     Length {
         /// What was given.
@@ -141,7 +148,7 @@ impl Error {
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self.0.problem {
-            Problem::Kernel(errno) => Some(errno),
+            Problem::Kernel(errno) | Problem::Stopped { errno, .. } => Some(errno),
             _ => None,
         }
     }
@@ -149,10 +156,7 @@ impl Error {
     /// What to do about it, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
-        let Problem::Kernel(errno) = self.0.problem else {
-            return None;
-        };
-        hint::find(self.0.operation, &self.0.object, errno)
+        hint::find(self.0.operation, &self.0.object, self.errno()?)
     }
 }
 
@@ -191,13 +195,8 @@ impl fmt::Display for Error {
         } = &*self.0;
         write!(f, "{operation} {object}: ")?;
         match problem {
-            Problem::Kernel(errno) => {
-                write!(f, "{errno}")?;
-                match self.hint() {
-                    Some(hint) => write!(f, " ({hint})"),
-                    None => Ok(()),
-                }
-            }
+            Problem::Kernel(errno) => write!(f, "{errno}"),
+            Problem::Stopped { done, errno } => write!(f, "{errno} after {done} elements"),
             Problem::Key { ours } => {
                 write!(
                     f,
@@ -227,6 +226,10 @@ impl fmt::Display for Error {
                 f,
                 "no end after {visited} keys (others delete while this walks: use a batch, or walk again)"
             ),
+        }?;
+        match self.hint() {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
         }
     }
 }
@@ -240,7 +243,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.problem {
-            Problem::Kernel(errno) => Some(errno),
+            Problem::Kernel(errno) | Problem::Stopped { errno, .. } => Some(errno),
             Problem::Btf(error) => Some(error),
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! An open map without types: what every view is made of.
 
+use crate::describe;
 use crate::error::{Error, Object, Operation, Problem, Result};
 use bpfsmith_sys::info::{self, MapInfo};
 use bpfsmith_sys::map::{self as raw, Create, Facts};
@@ -78,6 +79,7 @@ impl Handle {
             (None, Some(inner)) => Some(Handle::create(inner)?),
             _ => None,
         };
+        let types = describe::load(shape, options.token)?;
         let create = Create {
             kind: shape.kind.0,
             key: shape.key,
@@ -87,6 +89,9 @@ impl Handle {
             name: padded(shape.name),
             inner: options.inner.or(template.as_ref().map(AsFd::as_fd)),
             numa_node: options.numa_node.unwrap_or(0),
+            btf: types
+                .as_ref()
+                .map(|types| (types.fd.as_fd(), types.key, types.value)),
             extra: shape.extra,
             token: options.token,
             exclusive: options.exclusive,
@@ -98,8 +103,66 @@ impl Handle {
         Ok(Handle {
             map,
             name: Some(shape.name),
-            described: Described::No,
+            described: match (types, shape.value_type) {
+                (Some(_), _) => Described::Yes,
+                (None, None) => Described::No,
+                (None, Some(_)) => Described::NotForKind,
+            },
         })
+    }
+
+    /// Opens the map of this name in bpffs if it has this shape; where the name is free, makes the
+    /// map and pins it there. The result says which.
+    ///
+    /// # Errors
+    /// [`Problem::Shape`] when the name belongs to another map, and what the kernel answers.
+    pub fn open_or_create(shape: &MapShape, path: impl AsRef<Path>) -> Result<(Handle, Origin)> {
+        let path = path.as_ref();
+        match Handle::open_pin(path) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+            opened => return Ok((opened?.expect_shape(shape)?, Origin::Opened)),
+        }
+        let made = Handle::create(shape)?;
+        match made.pin(path) {
+            // Somebody else pinned one in between.
+            Err(error) if error.errno() == Some(Errno::EEXIST) => {
+                let opened = Handle::open_pin(path)?;
+                Ok((opened.expect_shape(shape)?, Origin::Opened))
+            }
+            pinned => pinned.map(|()| (made, Origin::Created)),
+        }
+    }
+
+    /// The map itself, if it has this shape.
+    ///
+    /// # Errors
+    /// [`Problem::Shape`], with the first member that differs.
+    pub fn expect_shape(self, shape: &MapShape) -> Result<Handle> {
+        /// What the kernel adds to the flags by itself, or forgets.
+        const PASSING: u32 = bpfsmith_uapi::flags::map_create::BPF_F_TOKEN_FD
+            | bpfsmith_uapi::flags::map_create::BPF_F_RDONLY
+            | bpfsmith_uapi::flags::map_create::BPF_F_WRONLY
+            // Device maps are always read-only for programs.
+            | bpfsmith_uapi::flags::map_create::BPF_F_RDONLY_PROG;
+        let facts = self.facts();
+        let members = [
+            ("kind", shape.kind.0, facts.kind.0),
+            ("the size of a key", shape.key, facts.key),
+            ("the size of a value", shape.value, facts.value),
+            ("the number of entries", shape.entries, facts.entries),
+            ("flags", shape.flags & !PASSING, facts.flags & !PASSING),
+        ];
+        match members.iter().find(|(_, ours, theirs)| ours != theirs) {
+            None => Ok(self),
+            Some(&(member, ours, theirs)) => {
+                let problem = Problem::Shape {
+                    member,
+                    ours: ours.into(),
+                    theirs: theirs.into(),
+                };
+                Err(self.problem(Operation::View("a definition"), problem))
+            }
+        }
     }
 
     /// Takes over an fd.

@@ -1,0 +1,168 @@
+//! Keys and members of values that mean something to the kernel.
+
+use bpfsmith_uapi::record::{Described, Record, Type, member};
+use bpfsmith_uapi::{Layout, Width};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
+
+/// The key of an LPM trie: how many leading bits count, and an address in network order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, Unaligned)]
+#[repr(C)]
+pub struct LpmKey<A> {
+    bits: [u8; 4],
+    address: A,
+}
+
+impl<A> LpmKey<A> {
+    /// A prefix of that many bits. The kernel refuses more bits than the address has.
+    #[must_use]
+    pub const fn new(address: A, bits: u32) -> LpmKey<A> {
+        LpmKey {
+            bits: bits.to_ne_bytes(),
+            address,
+        }
+    }
+
+    /// How many leading bits count.
+    #[must_use]
+    pub const fn bits(&self) -> u32 {
+        u32::from_ne_bytes(self.bits)
+    }
+
+    /// The address; bits behind the prefix mean nothing.
+    #[must_use]
+    pub const fn address(&self) -> &A {
+        &self.address
+    }
+}
+
+impl LpmKey<[u8; 4]> {
+    /// A prefix of IPv4 addresses.
+    #[must_use]
+    pub const fn v4(address: Ipv4Addr, bits: u32) -> LpmKey<[u8; 4]> {
+        LpmKey::new(address.octets(), bits)
+    }
+}
+
+impl LpmKey<[u8; 16]> {
+    /// A prefix of IPv6 addresses.
+    #[must_use]
+    pub const fn v6(address: Ipv6Addr, bits: u32) -> LpmKey<[u8; 16]> {
+        LpmKey::new(address.octets(), bits)
+    }
+}
+
+/// A single address: the key to look up with.
+impl From<Ipv4Addr> for LpmKey<[u8; 4]> {
+    fn from(address: Ipv4Addr) -> LpmKey<[u8; 4]> {
+        LpmKey::v4(address, 32)
+    }
+}
+
+/// A single address: the key to look up with.
+impl From<Ipv6Addr> for LpmKey<[u8; 16]> {
+    fn from(address: Ipv6Addr) -> LpmKey<[u8; 16]> {
+        LpmKey::v6(address, 128)
+    }
+}
+
+impl<A: Described> Described for LpmKey<A> {
+    const TYPE: Type = Type::Struct(&Record {
+        layout: Layout {
+            name: "lpm_key",
+            kernel: "",
+            size: size_of::<LpmKey<A>>(),
+            fields: &[
+                member("bits", 0, 4, &Type::Unsigned(Width::W)),
+                member("address", 4, size_of::<A>(), &A::TYPE),
+            ],
+        },
+        types: &[Type::Unsigned(Width::W), A::TYPE],
+    });
+}
+
+/// The key of the older cgroup storage: a cgroup and where the program is attached to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct CgroupStorageKey {
+    /// The inode of the cgroup's directory.
+    pub inode: u64,
+    /// The attach type, as a number.
+    pub attach: u32,
+    end: u32,
+}
+
+impl CgroupStorageKey {
+    /// The storage of programs attached like this to the cgroup with that inode.
+    #[must_use]
+    pub const fn new(inode: u64, attach: bpfsmith_uapi::AttachType) -> CgroupStorageKey {
+        CgroupStorageKey {
+            inode,
+            attach: attach.0,
+            end: 0,
+        }
+    }
+}
+
+macro_rules! opaque {
+    ($($(#[$meta:meta])* $name:ident: [$element:ty; $len:literal] as $kernel:literal $member:literal;)+) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+        #[repr(C)]
+        pub struct $name([$element; $len]);
+
+        impl Described for $name {
+            const TYPE: Type = Type::Struct(&Record {
+                layout: Layout {
+                    name: $kernel,
+                    kernel: "",
+                    size: size_of::<$name>(),
+                    fields: &[member($member, 0, size_of::<$name>(), &<[$element; $len]>::TYPE)],
+                },
+                types: &[<[$element; $len]>::TYPE],
+            });
+        }
+    )+};
+}
+
+opaque! {
+    /// A lock as a member of a value, which programs take, and [`Map::locked`](crate::Map::locked)
+    /// as well. It reads as zero. Linux 5.1.
+    SpinLock: [u32; 1] as "bpf_spin_lock" "val";
+    /// A timer as a member of a value, which programs start. It reads as zero. Linux 5.15.
+    Timer: [u64; 2] as "bpf_timer" "opaque";
+    /// Work for later as a member of a value, which programs start. It reads as zero. Linux 6.10.
+    WorkQueue: [u64; 2] as "bpf_wq" "opaque";
+}
+
+/// The addresses of a stack trace, from the innermost function on, without the zeros at the end.
+#[must_use]
+pub fn frames(trace: &[u64]) -> &[u64] {
+    let end = trace.iter().position(|&address| address == 0);
+    &trace[..end.unwrap_or(trace.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CgroupStorageKey, LpmKey, frames};
+    use std::net::Ipv4Addr;
+    use zerocopy::IntoBytes;
+
+    #[test]
+    fn a_prefix_is_its_length_and_its_bytes_in_network_order() {
+        let key = LpmKey::v4(Ipv4Addr::new(10, 1, 2, 3), 24);
+        let mut bytes = 24_u32.to_ne_bytes().to_vec();
+        bytes.extend([10, 1, 2, 3]);
+        assert_eq!(key.as_bytes(), bytes);
+        assert_eq!((key.bits(), key.address()), (24, &[10, 1, 2, 3]));
+        assert_eq!(LpmKey::from(Ipv4Addr::LOCALHOST).bits(), 32);
+        assert_eq!(size_of::<CgroupStorageKey>(), 16);
+    }
+
+    #[test]
+    fn a_trace_ends_at_the_first_zero() {
+        assert_eq!(frames(&[1, 2, 0, 0]), [1, 2]);
+        assert_eq!(frames(&[1]), [1]);
+        assert!(frames(&[]).is_empty());
+    }
+}
