@@ -35,6 +35,22 @@ pub fn possible_cpus() -> Result<PossibleCpus, Errno> {
     Ok(*COUNT.get_or_init(|| PossibleCpus(count)))
 }
 
+/// The numbers of the CPUs that run now. They may change at any time.
+///
+/// # Errors
+/// When `/sys` is not mounted or the file is not the kernel's.
+pub fn online_cpus() -> Result<Vec<u32>, Errno> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")
+        .map_err(|error| Errno::of(&error).unwrap_or(Errno::EIO))?;
+    let list = text.trim();
+    length(list).ok_or(Errno::EBADMSG)?;
+    let ranges = list.split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?)
+    });
+    Ok(ranges.flatten().collect())
+}
+
 /// How many CPUs a list such as `0-3,8` names.
 fn length(list: &str) -> Option<u32> {
     let mut count = 0_u32;

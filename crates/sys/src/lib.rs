@@ -14,6 +14,11 @@
 //! | list and describe what is loaded | [`object`], [`info`] |
 //! | load BTF, make tokens, count runs | [`misc`] |
 //! | know what this process may | [`rights`] |
+//! | share memory with programs | [`mmap`] |
+//! | read and write ring buffers | [`ring`], [`user_ring`] |
+//! | open perf events, read their rings | [`perf`], [`perf_ring`] |
+//! | put programs on sockets | [`socket`] |
+//! | wait for several of them | [`epoll`] |
 
 #![expect(
     unsafe_code,
@@ -23,15 +28,24 @@
 pub mod attach;
 pub mod attr;
 pub mod call;
+pub mod epoll;
 pub mod info;
 pub mod link;
 pub mod map;
 pub mod misc;
+pub mod mmap;
 pub mod object;
+pub mod perf;
+pub mod perf_ring;
 pub mod prog;
+pub mod refused;
 pub mod rights;
+pub mod ring;
+pub mod socket;
+pub mod user_ring;
 
 mod cpus;
 
 pub use call::{Failed, Result};
-pub use cpus::{PossibleCpus, possible_cpus};
+pub use cpus::{PossibleCpus, online_cpus, possible_cpus};
+pub use refused::{Answer, Refused};

@@ -1,0 +1,131 @@
+//! Programs on sockets, and what the kernel calls a socket.
+
+use crate::refused::{Answer, Refused};
+use bpfsmith_uapi::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+fn set(call: &'static str, socket: BorrowedFd<'_>, option: i32, value: i32) -> Answer<()> {
+    // SAFETY: the kernel reads 4 bytes at `value`.
+    let answer = unsafe {
+        let value = std::ptr::from_ref(&value).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, 4)
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(Refused::last(call))
+    }
+}
+
+/// Numbers as the kernel writes them to an option.
+trait Number: Default {
+    const SIZE: libc::socklen_t;
+}
+
+impl Number for u32 {
+    const SIZE: libc::socklen_t = 4;
+}
+
+impl Number for u64 {
+    const SIZE: libc::socklen_t = 8;
+}
+
+fn read<T: Number>(call: &'static str, socket: BorrowedFd<'_>, option: i32) -> Answer<T> {
+    let mut value = T::default();
+    let mut len = T::SIZE;
+    // SAFETY: the kernel writes at most `len` bytes to `value`, any of which make a number.
+    let answer = unsafe {
+        let value = std::ptr::from_mut(&mut value).cast();
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            value,
+            &mut len,
+        )
+    };
+    match answer {
+        0 if len == T::SIZE => Ok(value),
+        0 => Err(Refused::because(call, Errno::EBADMSG)),
+        _ => Err(Refused::last(call)),
+    }
+}
+
+/// Has a socket filter decide how much of each packet the socket receives, in place of the one that
+/// was there. Linux 3.19.
+///
+/// # Errors
+/// `EINVAL` for another type of program; `EPERM` when filters are locked.
+pub fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Answer<()> {
+    let program = program.as_raw_fd();
+    set(
+        "setsockopt SO_ATTACH_BPF",
+        socket,
+        libc::SO_ATTACH_BPF,
+        program,
+    )
+}
+
+/// Takes the filter of a socket away.
+///
+/// # Errors
+/// `ENOENT` without one; `EPERM` when filters are locked.
+pub fn detach_filter(socket: BorrowedFd<'_>) -> Answer<()> {
+    set("setsockopt SO_DETACH_BPF", socket, libc::SO_DETACH_BPF, 0)
+}
+
+/// Has a program choose among the sockets that share the address with this one: a socket filter by
+/// their number (Linux 4.5), or an `SK_REUSEPORT` program by a map (Linux 4.19).
+///
+/// # Errors
+/// `EINVAL` for another type of program, or when the socket has no `SO_REUSEPORT`.
+pub fn attach_reuseport(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Answer<()> {
+    let call = "setsockopt SO_ATTACH_REUSEPORT_EBPF";
+    set(
+        call,
+        socket,
+        libc::SO_ATTACH_REUSEPORT_EBPF,
+        program.as_raw_fd(),
+    )
+}
+
+/// Lets the kernel choose again. Linux 5.3.
+///
+/// # Errors
+/// `ENOENT` without a program.
+pub fn detach_reuseport(socket: BorrowedFd<'_>) -> Answer<()> {
+    /// libc lacks it for some targets.
+    const SO_DETACH_REUSEPORT_BPF: i32 = 68;
+    set(
+        "setsockopt SO_DETACH_REUSEPORT_BPF",
+        socket,
+        SO_DETACH_REUSEPORT_BPF,
+        0,
+    )
+}
+
+/// The number that programs see as a socket's cookie. Linux 4.12.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn cookie(socket: BorrowedFd<'_>) -> Answer<u64> {
+    read("getsockopt SO_COOKIE", socket, libc::SO_COOKIE)
+}
+
+/// The number that programs see as the cookie of a socket's network namespace. Linux 5.14.
+///
+/// # Errors
+/// `ENOPROTOOPT` where the kernel has no such option.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> Answer<u64> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    read("getsockopt SO_NETNS_COOKIE", socket, SO_NETNS_COOKIE)
+}
+
+/// The CPU that processed the last packet of a socket; `None` before the first one.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn incoming_cpu(socket: BorrowedFd<'_>) -> Answer<Option<u32>> {
+    let cpu = read::<u32>("getsockopt SO_INCOMING_CPU", socket, libc::SO_INCOMING_CPU)?;
+    Ok((cpu != u32::MAX).then_some(cpu))
+}
