@@ -1,10 +1,15 @@
 //! Namespaces: where code runs, who sees the names, what is left.
 
+#![expect(clippy::unwrap_used, reason = "a test says by a panic that it failed")]
+
+mod support;
+
 use bpfsmith_gate::{deadline, needs};
 use bpfsmith_net::{Device, Errno, IfIndex, Kind, NetNs, Netlink, Operation, Reason};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use support::private_mounts;
 
 fn name(what: &str) -> String {
     format!("bs-net-{what}-{}", std::process::id())
@@ -52,6 +57,7 @@ fn closures_borrow_return_and_panic() {
 #[test]
 fn a_name_is_seen_by_others_and_goes_with_its_handle() {
     needs!(NetNs);
+    private_mounts();
     let name = name("seen");
     let ns = NetNs::named(&name).unwrap();
     let path = ns.path().unwrap().to_owned();
@@ -84,6 +90,7 @@ fn a_name_is_seen_by_others_and_goes_with_its_handle() {
 #[test]
 fn a_kept_name_stays_until_it_is_removed() {
     needs!(NetNs);
+    private_mounts();
     let name = name("kept");
     let path = NetNs::named(&name)
         .unwrap()

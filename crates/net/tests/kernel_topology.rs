@@ -1,5 +1,9 @@
 //! Packets flow through the small networks, and addresses, routes and neighbours decide where.
 
+#![expect(clippy::unwrap_used, reason = "a test says by a panic that it failed")]
+
+mod support;
+
 use bpfsmith_gate::needs;
 use bpfsmith_net::addr::ifa;
 use bpfsmith_net::{
@@ -108,6 +112,7 @@ fn tcp_flows_through_a_chain() {
 #[test]
 fn a_chain_can_have_names() {
     needs!(NetNs, Veth);
+    support::private_mounts();
     let named = |role: &str| {
         let name = format!("bs-net-{role}-{}", std::process::id());
         Node::of(NetNs::named(&name).unwrap()).unwrap()

@@ -1,5 +1,7 @@
 //! Whatever the bytes are, the parser returns; whatever is built, it reads back.
 
+#![expect(clippy::unwrap_used, reason = "a test says by a panic that it failed")]
+
 use bpfsmith_net::wire::{Message, NLA_TYPE_MASK, NLM_F_REQUEST, attrs, frames};
 use proptest::collection::vec;
 use proptest::prelude::*;
