@@ -6,10 +6,12 @@
 //! | load | [`Load`], which gives a [`Prog`] |
 //! | know why not | [`Error`], [`blame`] |
 //! | attach | [`Prog::attach`] with a [`Target`](target::Target), which gives a [`Link`] |
+//! | see what is loaded | [`list`] |
 //! | know the running kernel's types | [`kernel`] |
 
 pub mod blame;
 pub mod kernel;
+pub mod list;
 pub mod target;
 
 mod error;

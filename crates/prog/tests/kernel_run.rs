@@ -2,7 +2,7 @@
 
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
-use bpfsmith_prog::{Load, Prog};
+use bpfsmith_prog::{Load, Prog, list};
 
 fn load_program(kind: ProgType, name: &str, code: Code) -> Prog {
     let program = Program::new(kind, name, code).unwrap();
@@ -142,4 +142,39 @@ fn constants_are_frozen_and_variables_are_not() {
         .update(&[0; 4], &1_u32.to_ne_bytes(), 0)
         .unwrap_err();
     assert_eq!(refused.errno, Errno::EPERM);
+}
+
+#[test]
+fn a_loaded_program_is_listed_counted_and_dumped() {
+    needs!(Root, Bpf);
+    let code = code![mov(R0, 5), add(R0, 1), exit()];
+    let listed = load_program(ProgType::XDP, "listed", code);
+    let about = list::prog_info(&listed).unwrap();
+    assert!(
+        list::progs()
+            .unwrap()
+            .iter()
+            .any(|prog| prog.id == about.id)
+    );
+    assert_eq!(
+        (about.name.as_str(), about.kind, about.is_gpl),
+        ("listed", ProgType::XDP, true)
+    );
+    assert_eq!(
+        list::xlated_text(&listed).unwrap(),
+        "    0: r0 = 5\n    1: r0 += 1\n    2: exit\n"
+    );
+    let functions = list::jited(&listed).unwrap();
+    let bytes: usize = functions.iter().map(|function| function.code.len()).sum();
+    assert_eq!(bytes, usize::try_from(about.jited).unwrap());
+
+    let counting = list::RunStats::enable().unwrap();
+    listed.run().data(&[0; 64]).repeat(10).go().unwrap();
+    drop(counting);
+    let runs = list::prog_info(&listed).unwrap().runs;
+    assert_eq!(runs, 10);
+    drop(listed);
+    let gone = |id: u32| list::progs().unwrap().iter().all(|prog| prog.id != id);
+    let patience = std::time::Duration::from_secs(5);
+    bpfsmith_gate::deadline(patience, || gone(about.id).then_some(()));
 }
