@@ -16,7 +16,10 @@ use std::time::Duration;
 /// How long a new cable may take until packets flow; it takes about a millisecond.
 const UP: Duration = Duration::from_secs(10);
 
-/// A machine: a namespace whose loopback device is up, and a netlink socket in it.
+/// A machine: a namespace and a netlink socket in it.
+///
+/// The loopback device is up, and IPv6 addresses of devices made later are used at once, without
+/// asking for duplicates.
 #[derive(Debug)]
 pub struct Node {
     /// The namespace.
@@ -43,6 +46,9 @@ impl Node {
     pub fn of(ns: NetNs) -> Result<Node, Error> {
         let net = Netlink::open_in(&ns)?;
         net.set_up(IfIndex::LOOPBACK)?;
+        // A router asks for neighbours from its link-local address, and while that is on trial, for
+        // a second or two, it does not ask at all.
+        ns.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
         Ok(Node { ns, net })
     }
 
