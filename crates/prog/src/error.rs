@@ -33,6 +33,8 @@ pub enum Error {
         what: &'static str,
         /// Its name.
         name: String,
+        /// Names of the same kind that look like it, nearest first.
+        near: Vec<String>,
         /// What to do next.
         hint: &'static str,
     },
@@ -140,8 +142,17 @@ impl fmt::Display for Error {
             Error::Net(error) => error.fmt(f),
             Error::Kernel(kernel) => kernel.fmt(f),
             Error::Btf { wanted, cause } => write!(f, "{wanted}: {cause}"),
-            Error::Unknown { what, name, hint } => {
-                write!(f, "this kernel has no {what} \"{name}\" ({hint})")
+            Error::Unknown {
+                what,
+                name,
+                near,
+                hint,
+            } => {
+                write!(f, "this kernel has no {what} \"{name}\" (")?;
+                if !near.is_empty() {
+                    write!(f, "near: {}; ", near.join(", "))?;
+                }
+                write!(f, "{hint})")
             }
             Error::MissingMap { program, map } => {
                 if let Some(program) = program {

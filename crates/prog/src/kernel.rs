@@ -1,6 +1,7 @@
 //! The running kernel's own BTF, read once.
 
 use crate::error::{Error, Result};
+use crate::near::Nearest;
 use bpfsmith_btf::{Btf, Kind, TypeId};
 use std::sync::OnceLock;
 
@@ -35,6 +36,17 @@ pub(crate) fn find(
     btf()?.find(name, kind).ok_or_else(|| Error::Unknown {
         what,
         name: name.to_owned(),
+        near: near(name, kind),
         hint,
     })
+}
+
+/// Names of the kernel's types of this kind that look like it.
+fn near(name: &str, kind: Kind) -> Vec<String> {
+    let mut nearest = Nearest::to(name);
+    if let Ok(btf) = btf() {
+        let types = btf.types().filter(|ty| ty.kind() == kind);
+        types.for_each(|ty| nearest.see(&ty.name().to_string()));
+    }
+    nearest.names()
 }

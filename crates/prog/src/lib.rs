@@ -7,9 +7,11 @@
 //! | know why not | [`Error`], [`blame`] |
 //! | attach | [`Prog::attach`] with a [`Target`](target::Target), which gives a [`Link`] |
 //! | see what is loaded | [`list`] |
+//! | find a function in a program or library | [`elf`] |
 //! | know the running kernel's types | [`kernel`] |
 
 pub mod blame;
+pub mod elf;
 pub mod kernel;
 pub mod list;
 pub mod target;
@@ -19,6 +21,7 @@ mod hints;
 mod link;
 mod load;
 mod maps;
+mod near;
 mod prog;
 mod resolve;
 mod run;

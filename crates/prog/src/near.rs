@@ -1,0 +1,116 @@
+//! Names that look like one that does not exist.
+
+/// How many are told.
+const MOST: usize = 3;
+
+/// Collects the names nearest to a wanted one.
+pub(crate) struct Nearest<'a> {
+    wanted: &'a str,
+    limit: usize,
+    found: Vec<(usize, String)>,
+}
+
+impl<'a> Nearest<'a> {
+    pub(crate) fn to(wanted: &'a str) -> Nearest<'a> {
+        Nearest {
+            wanted,
+            // A third of the letters may be wrong, but never all of them.
+            limit: (wanted.len() / 3).clamp(1, 6),
+            found: Vec::new(),
+        }
+    }
+
+    /// Looks at a name that does exist.
+    pub(crate) fn see(&mut self, name: &str) {
+        let Some(distance) = self.distance(name) else {
+            return;
+        };
+        let at = self
+            .found
+            .partition_point(|(other, known)| (*other, known.as_str()) < (distance, name));
+        if at < MOST && self.found.get(at).is_none_or(|(_, known)| known != name) {
+            self.found.insert(at, (distance, name.to_owned()));
+            self.found.truncate(MOST);
+        }
+    }
+
+    /// What was found, nearest first.
+    pub(crate) fn names(self) -> Vec<String> {
+        self.found.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// How many letters differ; a name that only goes on, or has something before, is near too.
+    fn distance(&self, name: &str) -> Option<usize> {
+        if self.wanted.len() >= 4 && name.contains(self.wanted) {
+            return Some((name.len() - self.wanted.len()).min(self.limit));
+        }
+        if name.len().abs_diff(self.wanted.len()) > self.limit {
+            return None;
+        }
+        Some(edits(self.wanted.as_bytes(), name.as_bytes())).filter(|edits| *edits <= self.limit)
+    }
+}
+
+/// The number of bytes to insert, remove or change.
+fn edits(from: &[u8], to: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.iter().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let change = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Nearest, edits};
+
+    #[test]
+    fn edits_are_counted() {
+        for (from, to, count) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("abc", "abd", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(edits(from.as_bytes(), to.as_bytes()), count, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_once() {
+        let mut nearest = Nearest::to("sched_swich");
+        for name in [
+            "sched_wakeup",
+            "sys_enter",
+            "sched_switch",
+            "sched_switch",
+            "sched_swichy",
+            "trace_sched_swich",
+        ] {
+            nearest.see(name);
+        }
+        assert_eq!(
+            nearest.names(),
+            [
+                "sched_swichy",
+                "sched_switch",
+                "trace_sched_swich"
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_near_to_nonsense() {
+        let mut nearest = Nearest::to("xyzzy");
+        nearest.see("vfs_read");
+        nearest.see("");
+        assert!(nearest.names().is_empty());
+    }
+}
