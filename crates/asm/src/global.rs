@@ -56,6 +56,20 @@ impl<T: FromZeros> Global<T> {
     }
 }
 
+impl<T> Global<T> {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where it lies: `.data`, `.rodata` or `.bss`.
+    #[must_use]
+    pub const fn section(&self) -> &'static str {
+        self.section
+    }
+}
+
 /// A variable as a program needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct GlobalDef {

@@ -17,6 +17,7 @@ pub mod list;
 pub mod target;
 
 mod error;
+mod globals;
 mod hints;
 mod link;
 mod load;

@@ -2,10 +2,12 @@
 
 use crate::blame::{Refusal, Stats};
 use crate::error::{Error, Result};
+use crate::globals::Initial;
 use crate::maps::Maps;
 use crate::prog::Prog;
 use crate::resolve::Resolved;
 use crate::target::{Hook, Target, default_attach};
+use bpfsmith_asm::global::Global;
 use bpfsmith_asm::isa::Order;
 use bpfsmith_asm::program::Program;
 use bpfsmith_sys::prog as sys;
@@ -13,6 +15,7 @@ use bpfsmith_uapi::flags::prog_load;
 use bpfsmith_uapi::{AttachType, Errno};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use zerocopy::{Immutable, IntoBytes};
 
 /// What loading a program takes besides the program.
 ///
@@ -38,6 +41,7 @@ pub struct Load<'a> {
     log_level: u32,
     log_limit: usize,
     lines: Lines,
+    initial: Initial,
 }
 
 /// Whether the kernel learns functions and source lines.
@@ -86,6 +90,7 @@ impl<'a> Load<'a> {
             log_level: 0,
             log_limit: 64 << 20,
             lines: Lines::Told,
+            initial: Initial::default(),
         }
     }
 
@@ -167,6 +172,20 @@ impl<'a> Load<'a> {
         self
     }
 
+    /// With another first value of a global variable. For a constant (`.rodata`) this is the last
+    /// chance, and the verifier leaves out what the value makes impossible.
+    ///
+    /// # Errors
+    /// When the program has no such variable.
+    pub fn set<T: IntoBytes + Immutable>(
+        mut self,
+        global: &Global<T>,
+        value: &T,
+    ) -> Result<Load<'a>> {
+        self.initial.set(self.program, global, value)?;
+        Ok(self)
+    }
+
     /// With or without functions and source lines for the kernel.
     #[must_use]
     pub fn lines(mut self, lines: Lines) -> Load<'a> {
@@ -181,7 +200,12 @@ impl<'a> Load<'a> {
     /// cannot be filled in.
     pub fn load(self) -> Result<Prog> {
         let none = Maps::new();
-        let mut resolved = Resolved::new(self.program, self.maps.unwrap_or(&none), self.token)?;
+        let mut resolved = Resolved::new(
+            self.program,
+            self.maps.unwrap_or(&none),
+            &self.initial,
+            self.token,
+        )?;
         if self.lines == Lines::Told {
             resolved.tell_lines(self.program, self.token);
         }
@@ -222,7 +246,7 @@ impl<'a> Load<'a> {
             fd,
             self.program,
             attach_type,
-            resolved.sections,
+            resolved.data,
             account,
         ))
     }

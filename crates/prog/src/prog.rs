@@ -1,9 +1,11 @@
 //! A loaded program.
 
 use crate::error::{Error, Result};
+use crate::globals::{self, Data};
 use crate::link::Link;
 use crate::load::{Account, from_kernel};
 use crate::target::Target;
+use bpfsmith_asm::global::Global;
 use bpfsmith_asm::program::Program;
 use bpfsmith_maps::Handle;
 use bpfsmith_sys::object;
@@ -11,6 +13,7 @@ use bpfsmith_sys::{info, prog as sys};
 use bpfsmith_uapi::{AttachType, ProgType, StreamId};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// A program in the kernel. It goes when the last handle, pin and link of it goes.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub struct Prog {
     name: String,
     kind: ProgType,
     attach_type: AttachType,
-    sections: Vec<(&'static str, Handle)>,
+    data: Vec<Data>,
     account: Account,
 }
 
@@ -34,7 +37,7 @@ impl Prog {
         fd: OwnedFd,
         program: &Program,
         attach_type: AttachType,
-        sections: Vec<(&'static str, Handle)>,
+        data: Vec<Data>,
         account: Account,
     ) -> Prog {
         Prog {
@@ -42,7 +45,7 @@ impl Prog {
             name: program.name().to_owned(),
             kind: program.kind(),
             attach_type,
-            sections,
+            data,
             account,
         }
     }
@@ -60,7 +63,7 @@ impl Prog {
             name: from_kernel(&info.name),
             kind: ProgType(info.kind),
             attach_type,
-            sections: Vec::new(),
+            data: Vec::new(),
             account: Account::default(),
         })
     }
@@ -113,10 +116,25 @@ impl Prog {
     /// The map behind a section of global data: `.data`, `.rodata` or `.bss`.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<&Handle> {
-        self.sections
-            .iter()
-            .find(|held| held.0 == name)
-            .map(|held| &held.1)
+        let found = self.data.iter().find(|data| data.section == name);
+        found.map(|data| &data.map)
+    }
+
+    /// The present value of a global variable. Variables of up to 8 bytes are read at once.
+    ///
+    /// # Errors
+    /// When the program has no such variable, or its memory cannot be mapped.
+    pub fn read<T: FromBytes>(&self, global: &Global<T>) -> Result<T> {
+        globals::read(&self.data, &self.name, global)
+    }
+
+    /// Gives a global variable another value, which the program sees at its next access. Variables
+    /// of up to 8 bytes are written at once.
+    ///
+    /// # Errors
+    /// When the program has no such variable, it is a constant, or its memory cannot be mapped.
+    pub fn write<T: IntoBytes + Immutable>(&self, global: &Global<T>, value: &T) -> Result<()> {
+        globals::write(&self.data, &self.name, global, value)
     }
 
     /// Attaches it. The link detaches when it is dropped.

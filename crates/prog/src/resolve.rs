@@ -1,6 +1,7 @@
 //! Names become numbers: maps, global data, kernel functions and variables, source lines.
 
 use crate::error::{Error, Result};
+use crate::globals::{Data, Initial};
 use crate::kernel;
 use crate::load::kernel_name;
 use crate::maps::Maps;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// A program whose names are filled in, and what must stay open for it.
 pub(crate) struct Resolved {
     insns: Vec<Raw>,
-    pub(crate) sections: Vec<(&'static str, Handle)>,
+    pub(crate) data: Vec<Data>,
     modules: Vec<OwnedFd>,
     pub(crate) btf: Option<OwnedFd>,
     pub(crate) funcs: Vec<u8>,
@@ -30,11 +31,12 @@ impl Resolved {
     pub(crate) fn new(
         program: &Program,
         maps: &Maps,
+        initial: &Initial,
         token: Option<BorrowedFd<'_>>,
     ) -> Result<Resolved> {
         let mut resolved = Resolved {
             insns: program.insns().to_vec(),
-            sections: Vec::new(),
+            data: Vec::new(),
             modules: Vec::new(),
             btf: None,
             funcs: Vec::new(),
@@ -42,8 +44,9 @@ impl Resolved {
             lines_refused: None,
         };
         for section in program.sections() {
-            let map = make_section(program, section, token)?;
-            resolved.sections.push((section.name, map));
+            let bytes = initial.bytes(section);
+            let map = make_section(program, section, &bytes, token)?;
+            resolved.data.push(Data::new(section, map));
         }
         for reloc in program.relocs() {
             resolved.fill(program, maps, reloc.at as usize, &reloc.target)?;
@@ -63,10 +66,12 @@ impl Resolved {
         match target {
             Target::Map(name) | Target::MapValue(name, _) => self.insns[at].imm = fd_of(name)?,
             Target::Section(section, _) => {
-                let held = self.sections.iter().find(|held| held.0 == *section);
-                if let Some((_, map)) = held {
-                    self.insns[at].imm = map.as_fd().as_raw_fd();
-                }
+                let data = self.data.iter().find(|data| data.section == *section);
+                let data = data.ok_or_else(|| Error::Argument {
+                    what: "program",
+                    problem: format!("it refers to {section}, which it does not have"),
+                })?;
+                self.insns[at].imm = data.map.as_fd().as_raw_fd();
             }
             Target::Kfunc(name) => {
                 let id = kernel::find(
@@ -185,11 +190,12 @@ fn source_lines<'a>(
 fn make_section(
     program: &Program,
     section: &Section,
+    bytes: &[u8],
     token: Option<BorrowedFd<'_>>,
 ) -> Result<Handle> {
     let is_constant = section.name == ".rodata";
     let name = section_name(program.name(), section.name)?;
-    let value = u32::try_from(section.bytes.len()).map_err(|_| Error::Argument {
+    let value = u32::try_from(bytes.len()).map_err(|_| Error::Argument {
         what: section.name,
         problem: "a section of global data is at most 4 GB".to_owned(),
     })?;
@@ -208,10 +214,8 @@ fn make_section(
     };
     let map = Handle::create_with(&shape, &options)?;
     let failed = |failed| Error::call(failed, "map", format!("\"{name}\""));
-    if section.bytes.iter().any(|&byte| byte != 0) {
-        map.raw()
-            .update(&[0; 4], &section.bytes, 0)
-            .map_err(failed)?;
+    if bytes.iter().any(|&byte| byte != 0) {
+        map.raw().update(&[0; 4], bytes, 0).map_err(failed)?;
     }
     if is_constant {
         map.freeze()?;

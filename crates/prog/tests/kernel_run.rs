@@ -109,10 +109,7 @@ fn repetitions_are_counted_by_the_program() {
     let counted = load_program(ProgType::XDP, "counted", code);
     let outcome = counted.run().data(&[0; 64]).repeat(1000).go().unwrap();
     assert_eq!(outcome.xdp(), XdpAction::DROP);
-    let mut value = [0; 8];
-    let section = counted.section(".bss").unwrap();
-    section.raw().lookup(&[0; 4], &mut value, 0).unwrap();
-    assert_eq!(u64::from_ne_bytes(value), 1000);
+    assert_eq!(counted.read(&RUNS).unwrap(), 1000);
 }
 
 #[test]
@@ -128,20 +125,21 @@ fn constants_are_frozen_and_variables_are_not() {
         mul(R0, R2),
         exit(),
     ];
-    let product = load_program(ProgType::XDP, "product", code);
-    assert_eq!(product.run().data(&[0; 64]).go().unwrap().retval, 63);
-    let state = product.section(".data").unwrap();
-    state
-        .raw()
-        .update(&[0; 4], &6_u32.to_ne_bytes(), 0)
-        .unwrap();
-    assert_eq!(product.run().data(&[0; 64]).go().unwrap().retval, 42);
+    let program = Program::new(ProgType::XDP, "product", code).unwrap();
+    let product = Load::new(&program).set(&LIMIT, &8).unwrap().load().unwrap();
+    let retval = || product.run().data(&[0; 64]).go().unwrap().retval;
+    assert_eq!(retval(), 72);
+    product.write(&STATE, &5).unwrap();
+    assert_eq!((retval(), product.read(&STATE).unwrap()), (40, 5));
+    assert_eq!(product.read(&LIMIT).unwrap(), 8);
+    assert_eq!(
+        product.write(&LIMIT, &1).unwrap_err().to_string(),
+        "global variable: \"limit\" is a constant: set it with Load::set before loading, or make it \
+         a .data variable"
+    );
     let limit = product.section(".rodata").unwrap();
-    let refused = limit
-        .raw()
-        .update(&[0; 4], &1_u32.to_ne_bytes(), 0)
-        .unwrap_err();
-    assert_eq!(refused.errno, Errno::EPERM);
+    let refused = limit.raw().update(&[0; 4], &1_u32.to_ne_bytes(), 0);
+    assert_eq!(refused.unwrap_err().errno, Errno::EPERM);
 }
 
 #[test]

@@ -129,18 +129,21 @@ impl Refusal {
         let stats = Stats::of(log);
         let evidence = if log.is_empty() {
             Evidence::Nothing
-        } else if stats.processed.is_none() && walk.messages.is_empty() {
+        } else if stats.processed.is_none() && walk.messages.is_empty() && report.is_none() {
             Evidence::Cut
         } else {
             Evidence::Whole
         };
         let slot = place::refused(program, &walk, report.as_ref(), evidence);
         let origin = place::origin(&walk, slot).filter(|&at| Some(at) != slot);
-        let sentence = match (&report, walk.messages.is_empty()) {
-            (Some(report), true) => report.problem.clone(),
-            _ => walk.messages.join("; "),
+        // A report without a sentence is explained by itself.
+        let problem = report.iter().map(|report| report.problem.as_str());
+        let messages: Vec<&str> = if walk.messages.is_empty() {
+            problem.collect()
+        } else {
+            walk.messages.clone()
         };
-        let hint = hint::find(program, errno, evidence, &walk.messages);
+        let hint = hint::find(program, errno, evidence, &messages);
         // What is known before the last step is of no use for another one.
         let stood = walk.steps.last().map(|step| step.slot);
         let there = slot.is_some() && slot == stood;
@@ -158,7 +161,7 @@ impl Refusal {
             calls: (walk.calls.iter().filter(|_| there))
                 .map(|&slot| Point::new(program, slot))
                 .collect(),
-            sentence,
+            sentence: messages.join("; "),
             origin: origin.map(|slot| Point::new(program, slot)),
             steps: steps.collect(),
             hint,

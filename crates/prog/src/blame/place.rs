@@ -93,11 +93,20 @@ pub(super) fn origin(walk: &Walk<'_>, slot: Option<usize>) -> Option<usize> {
     if slot != walk.steps.last().map(|step| step.slot) {
         return None;
     }
-    walk.messages.iter().find_map(|message| {
-        let (n, rest) = super::line::number(message.strip_prefix('R')?)?;
-        let n = u32::try_from(n).ok().filter(|n| *n < 10)?;
-        // Nothing wrote a register that cannot be read.
-        (rest.starts_with(' ') && rest != " !read_ok").then(|| walk.writer(n))?
+    let mut registers = walk.messages.iter().filter_map(|message| named(message));
+    registers.find_map(|n| walk.writer(n))
+}
+
+/// The first register that a sentence names, if something may have written it.
+fn named(message: &str) -> Option<u32> {
+    // Nothing wrote a register that cannot be read.
+    if message.ends_with(" !read_ok") {
+        return None;
+    }
+    message.match_indices('R').find_map(|(at, _)| {
+        let (n, _) = super::line::number(&message[at + 1..])?;
+        let is_word = at == 0 || message[..at].ends_with(' ');
+        u32::try_from(n).ok().filter(|n| is_word && *n < 10)
     })
 }
 

@@ -15,12 +15,15 @@ rows! {
     // Pointers that are none.
     "null-check":
         "R* invalid mem access '*_or_null'"
-        | "R* invalid mem access '*_or_null_'"
+        | "R* invalid mem access '*_or_null_*'"
         | "R* pointer arithmetic on *_or_null prohibited, null-check it first"
         | "R* type=*_or_null expected=*"
-        | "Possibly NULL pointer passed to *arg*"
         => "the pointer may be null: use it only inside R{1}.ne(0).then(code![…]), or leave by \
             jeq(R{1}, 0, label) first";
+    "null-check":
+        "Possibly NULL pointer passed to *arg*"
+        => "the argument may be null: call only inside reg.ne(0).then(code![…]), or leave by \
+            jeq(reg, 0, label) first";
     "not-a-pointer":
         "R* invalid mem access 'scalar'"
         | "R* invalid mem access 'inv'"
@@ -74,7 +77,7 @@ rows! {
         | "math between * pointer and * is not allowed"
         | "value * makes * pointer be out of bounds"
         | "R* has unknown scalar with mixed signed bounds*"
-        => "what is added to a {1} pointer needs a lower and an upper bound: and(reg, mask) or \
+        => "what is added to a pointer needs a lower and an upper bound: and(reg, mask) or \
             jgt(reg, most, label) first";
     "pointer-math":
         "R* pointer arithmetic on * prohibited*"
@@ -82,7 +85,6 @@ rows! {
         | "R* 32-bit pointer arithmetic prohibited"
         | "R* pointer * pointer prohibited"
         | "R* bitwise operator * on pointer prohibited"
-        | "R* tried to * pointer * prohibited*"
         | "R* subtraction from stack pointer prohibited"
         | "R* tried to subtract pointer from scalar"
         => "pointers of this kind take no such arithmetic: add a number to a 64-bit copy (mov, add), \
@@ -103,6 +105,7 @@ rows! {
         "invalid stack *"
         | "invalid write to stack *"
         | "invalid read from stack R* off=*"
+        | "invalid indirect access to stack R* off=*"
         | "invalid zero-size* stack*"
         => "a function has 512 bytes below R10: use slot::<T>(name), which places itself, and keep \
             larger data in a one-element per-CPU array";
@@ -250,12 +253,20 @@ rows! {
         | "arg#* reference type*"
         => "a global function is checked by its BTF types alone: pass the context, numbers, or \
             pointers whose size the type gives, and return a number";
+    "context-changed":
+        "dereference of modified ctx ptr*"
+        | "negative offset * ptr *"
+        | "variable ctx access *"
+        | "variable *access var_off=*"
+        => "the context is read at constant offsets from the very pointer in R1: keep it unchanged \
+            in R6 to R9, as mov(R6, R1), and use R6.get(field)";
     "kfunc-argument":
         "arg#* *"
         | "R* must have zero offset when passed to *"
+        | "dereference of modified * ptr*"
         | "kernel function * args#* *"
-        => "the kernel function wants another pointer here: unchanged, not null, and of the type \
-            that its prototype in BTF names";
+        => "the call wants another pointer here: unchanged (not a place inside the object), not null, \
+            and for a kernel function of the type that its prototype in BTF names";
     "tail-call":
         "tail_calls are not allowed *"
         | "tail_call*"
@@ -263,20 +274,13 @@ rows! {
             calling it, or tail-call from the main function only";
 
     // The context and other memory.
-    "context-changed":
-        "dereference of modified ctx ptr*"
-        | "dereference of modified * ptr*"
-        | "negative offset * ptr *"
-        | "variable ctx access *"
-        | "variable *access var_off=*"
-        => "the context is read at constant offsets from the very pointer in R1: keep it unchanged \
-            in R6 to R9, as mov(R6, R1), and use R6.get(field)";
     "context-field":
         "invalid bpf_context access off=* size=*"
         => "a {type} program cannot access {2} bytes at offset {1} of its context: use \
             ctx.get(field) with a field that this type has, read-only ones only for reading";
     "read-only":
-        "write into map forbidden*"
+        "BPF_ST stores into R* * is not allowed"
+        | "write into map forbidden*"
         | "R* cannot write into *"
         | "cannot write into *"
         | "read from map forbidden*"
@@ -346,3 +350,7 @@ rows! {
         | "kernel subsystem misconfigured *"
         => "this is a fault of the kernel, not of the program: the kernel log has more";
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

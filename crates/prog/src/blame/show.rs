@@ -85,7 +85,7 @@ impl Refusal {
             write!(f, "\ncalled at {call}")?;
         }
         match &self.origin {
-            Some(origin) => write!(f, "\nit comes from {origin}"),
+            Some(origin) => write!(f, "\nmade at {origin}"),
             None => Ok(()),
         }
     }
@@ -118,7 +118,7 @@ impl Refusal {
         };
         write!(f, "\nthe verifier looked at {processed} instructions")?;
         match self.stats.total_states {
-            Some(states) => write!(f, " and kept {states} states"),
+            Some(states) => write!(f, ", states kept: {states}"),
             None => Ok(()),
         }
     }

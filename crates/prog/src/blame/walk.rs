@@ -90,6 +90,8 @@ struct Way<'a> {
     called: bool,
     /// A branch whose other end may be in another function: a callback's.
     branch: Option<usize>,
+    /// The step that was met last.
+    last: Option<usize>,
     /// Nothing of this way lies further back.
     start: bool,
 }
@@ -140,6 +142,7 @@ impl<'a> Way<'a> {
         if !step.after.is_empty() {
             self.state(step.after);
         }
+        self.last = Some(step.slot);
         if self.called {
             self.called = false;
             self.enter(step.slot);
@@ -158,8 +161,9 @@ impl<'a> Way<'a> {
         let frame = frame(text);
         match self.depth {
             None => self.depth = Some(frame),
+            // A callback begins without a line of its own.
             Some(depth) if frame < depth => {
-                if let Some(slot) = self.branch.take() {
+                if let Some(slot) = self.branch.take().or(self.last) {
                     self.enter(slot);
                 }
             }
@@ -188,13 +192,16 @@ impl<'a> Way<'a> {
             }
         }
         let state = &mut self.walk.state;
+        let mut depth = None;
         for line in self.segment.into_iter().rev() {
             match line {
                 Line::Step(step) => {
                     state.overwrite(raw(step.slot));
-                    state.apply(step.after);
+                    if !step.after.is_empty() {
+                        enter(state, &mut depth, step.after);
+                    }
                 }
-                Line::State(text) | Line::From(_, text) => state.apply(text),
+                Line::State(text) | Line::From(_, text) => enter(state, &mut depth, text),
                 _ => {}
             }
         }
@@ -203,4 +210,13 @@ impl<'a> Way<'a> {
         self.walk.calls.reverse();
         self.walk
     }
+}
+
+/// Takes over a state, which has everything if it is that of another function than before.
+fn enter<'a>(state: &mut State<'a>, depth: &mut Option<usize>, text: &'a str) {
+    let frame = frame(text);
+    if depth.replace(frame).is_some_and(|before| before != frame) {
+        *state = State::default();
+    }
+    state.apply(text);
 }

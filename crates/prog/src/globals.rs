@@ -1,0 +1,158 @@
+//! Global variables of a loaded program: their places, first values, and memory shared with it.
+
+use crate::error::{Error, Result};
+use bpfsmith_asm::global::Global;
+use bpfsmith_asm::program::{Program, Section};
+use bpfsmith_maps::Handle;
+use bpfsmith_sys::mmap::{Shared, Write};
+use std::sync::OnceLock;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// First values that differ from those in the program.
+#[derive(Debug, Default)]
+pub(crate) struct Initial {
+    values: Vec<(&'static str, usize, Vec<u8>)>,
+}
+
+impl Initial {
+    pub(crate) fn set<T: IntoBytes + Immutable>(
+        &mut self,
+        program: &Program,
+        global: &Global<T>,
+        value: &T,
+    ) -> Result<()> {
+        let section = program
+            .sections()
+            .iter()
+            .find(|section| section.name == global.section());
+        let symbols = section.map_or(&[][..], |section| &section.symbols);
+        let offset = place(symbols, program.name(), global)?;
+        let bytes = value.as_bytes().to_vec();
+        self.values.push((global.section(), offset, bytes));
+        Ok(())
+    }
+
+    /// The first bytes of a section.
+    pub(crate) fn bytes(&self, section: &Section) -> Vec<u8> {
+        let mut bytes = section.bytes.clone();
+        for (name, offset, value) in &self.values {
+            if *name == section.name {
+                bytes[*offset..*offset + value.len()].copy_from_slice(value);
+            }
+        }
+        bytes
+    }
+}
+
+/// A section of a loaded program.
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub(crate) section: &'static str,
+    pub(crate) map: Handle,
+    symbols: Vec<(String, u32, u32)>,
+    memory: OnceLock<Shared<Write>>,
+}
+
+impl Data {
+    pub(crate) fn new(section: &Section, map: Handle) -> Data {
+        Data {
+            section: section.name,
+            map,
+            symbols: section.symbols.clone(),
+            memory: OnceLock::new(),
+        }
+    }
+
+    /// The memory that the program sees. It stays mapped as long as the handle lives.
+    fn memory(&self) -> Result<&Shared<Write>> {
+        if let Some(memory) = self.memory.get() {
+            return Ok(memory);
+        }
+        let memory = Shared::map_of(self.map.raw(), 0).map_err(|refused| {
+            Error::io("mmap", "global data", self.section, &refused.errno.into())
+        })?;
+        Ok(self.memory.get_or_init(|| memory))
+    }
+}
+
+/// Where a variable lies in its section.
+fn place<T>(symbols: &[(String, u32, u32)], program: &str, global: &Global<T>) -> Result<usize> {
+    let found = symbols.iter().find(|symbol| {
+        symbol.0 == global.name() && usize::try_from(symbol.2) == Ok(size_of::<T>())
+    });
+    match found {
+        Some(&(_, offset, _)) => Ok(offset as usize),
+        None => Err(Error::Argument {
+            what: "global variable",
+            problem: format!(
+                "\"{program}\" has no {} variable \"{}\" of {} bytes (only variables that its code \
+                 mentions are there)",
+                global.section(),
+                global.name(),
+                size_of::<T>()
+            ),
+        }),
+    }
+}
+
+/// The section of a variable, and its place in it.
+fn find<'a, T>(data: &'a [Data], program: &str, global: &Global<T>) -> Result<(&'a Data, usize)> {
+    let found = data.iter().find(|data| data.section == global.section());
+    let symbols = found.map_or(&[][..], |data| &data.symbols);
+    let offset = place(symbols, program, global)?;
+    // A variable that has a place has a section.
+    found.map(|data| (data, offset)).ok_or(Error::Argument {
+        what: "global variable",
+        problem: global.name().to_owned(),
+    })
+}
+
+fn outside(name: &str) -> Error {
+    Error::Argument {
+        what: "global variable",
+        problem: format!("\"{name}\" lies outside its section"),
+    }
+}
+
+pub(crate) fn read<T: FromBytes>(data: &[Data], program: &str, global: &Global<T>) -> Result<T> {
+    let (data, offset) = find(data, program, global)?;
+    let mut bytes = vec![0; size_of::<T>()];
+    if data.section == ".rodata" {
+        // Frozen: nothing changes, and it cannot be mapped for writing.
+        let mut all = vec![0; data.map.facts().stride];
+        let failed = |failed| Error::call(failed, "global data", data.section);
+        data.map
+            .raw()
+            .lookup(&[0; 4], &mut all, 0)
+            .map_err(failed)?;
+        let part = all.get(offset..offset + bytes.len());
+        bytes.copy_from_slice(part.ok_or_else(|| outside(global.name()))?);
+    } else {
+        data.memory()?
+            .copy_out(offset, &mut bytes)
+            .ok_or_else(|| outside(global.name()))?;
+    }
+    T::read_from_bytes(&bytes).map_err(|_| outside(global.name()))
+}
+
+pub(crate) fn write<T: IntoBytes + Immutable>(
+    data: &[Data],
+    program: &str,
+    global: &Global<T>,
+    value: &T,
+) -> Result<()> {
+    let (data, offset) = find(data, program, global)?;
+    if data.section == ".rodata" {
+        return Err(Error::Argument {
+            what: "global variable",
+            problem: format!(
+                "\"{}\" is a constant: set it with Load::set before loading, or make it a .data \
+                 variable",
+                global.name()
+            ),
+        });
+    }
+    data.memory()?
+        .copy_in(offset, value.as_bytes())
+        .ok_or_else(|| outside(global.name()))
+}
