@@ -239,11 +239,31 @@ impl<B: AsRef<[u8]>> Btf<B> {
         }
     }
 
+    /// Kind and target of a type without the rest, for walks along chains.
+    #[inline]
+    pub(crate) fn head(&self, id: TypeId) -> Option<(Kind, TypeId)> {
+        let holder = match &self.base {
+            Some(base) if id.0 < self.first => base,
+            _ => self,
+        };
+        if id == TypeId::VOID {
+            return Some((Kind::UNKN, TypeId::VOID));
+        }
+        let at = id.0.checked_sub(holder.first)? as usize;
+        let start = *holder.offsets.get(at)? as usize;
+        let record = holder.own_types().get(start..)?.first_chunk::<RECORD>()?;
+        let [_, _, _, _, e, f, g, h, i, j, k, l] = *record;
+        let order = self.header.order;
+        let kind = Kind(order.u32([e, f, g, h]) >> 24 & 0x1f);
+        Some((kind, TypeId(order.u32([i, j, k, l]))))
+    }
+
     /// The type of an id, or an error that names it.
     ///
     /// # Errors
     ///
     /// When there is no such type.
+    #[inline]
     pub fn ty(&self, id: TypeId) -> Result<Type<'_>, Error> {
         self.get(id).ok_or(Error::NoType(id))
     }

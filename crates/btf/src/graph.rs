@@ -17,6 +17,7 @@ impl<B: AsRef<[u8]>> Btf<B> {
     /// # Errors
     ///
     /// When a type does not exist, or the chain is longer than 64.
+    #[inline]
     pub fn unqualified(&self, id: TypeId) -> Result<Type<'_>, Error> {
         self.follow(id, |kind| {
             matches!(
@@ -43,12 +44,13 @@ impl<B: AsRef<[u8]>> Btf<B> {
 
     #[inline]
     fn follow(&self, id: TypeId, through: impl Fn(Kind) -> bool) -> Result<Type<'_>, Error> {
-        let mut ty = self.ty(id)?;
+        let mut at = id;
         for _ in 0..DEPTH {
-            if !through(ty.kind()) {
-                return Ok(ty);
+            let (kind, target) = self.head(at).ok_or(Error::NoType(at))?;
+            if !through(kind) {
+                return self.ty(at);
             }
-            ty = self.ty(TypeId(ty.word))?;
+            at = target;
         }
         Err(Error::TooDeep(id))
     }

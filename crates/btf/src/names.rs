@@ -2,6 +2,8 @@
 
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
+const LOW_128: u128 = u128::MAX / 0xff;
+const HIGH_128: u128 = LOW_128 << 7;
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// One bit for each zero byte; only the lowest is certain.
@@ -14,13 +16,15 @@ const fn zeros(word: u64) -> u64 {
 #[inline]
 pub(crate) fn until_zero(bytes: &[u8]) -> &[u8] {
     let mut len = 0;
-    while let Some(chunk) = bytes.get(len..).and_then(<[u8]>::first_chunk::<8>) {
-        let found = zeros(u64::from_le_bytes(*chunk));
+    // Sixteen at a time, since most names are shorter: whether to go on is then easy to predict.
+    while let Some(chunk) = bytes.get(len..).and_then(<[u8]>::first_chunk::<16>) {
+        let word = u128::from_le_bytes(*chunk);
+        let found = word.wrapping_sub(LOW_128) & !word & HIGH_128;
         if found != 0 {
             len += found.trailing_zeros() as usize / 8;
             return bytes.get(..len).unwrap_or_default();
         }
-        len += 8;
+        len += 16;
     }
     let rest = bytes.get(len..).unwrap_or_default();
     len += rest

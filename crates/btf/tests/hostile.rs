@@ -2,7 +2,7 @@
 //! walk goes on for ever.
 
 use bpfsmith_btf::{
-    Btf, Builder, Error, FwdKind, IntEncoding, Kind, Linkage, Number, TypeId, Variable,
+    Btf, Builder, Error, Ext, FwdKind, IntEncoding, Kind, Linkage, Number, TypeId, Variable,
 };
 use bpfsmith_gate::needs;
 use proptest::prelude::*;
@@ -35,6 +35,11 @@ fn use_all(btf: &Btf<&[u8]>) {
         ] {
             let _ = btf.member(id, path);
         }
+        let _ = (
+            btf.define(id),
+            btf.spell(id, "x"),
+            btf.show(id, &[0x81; 64]),
+        );
         if let Some(name) = ty.name().to_str() {
             let found = btf.named(name).any(|other| other.id() == id);
             assert!(
@@ -47,6 +52,13 @@ fn use_all(btf: &Btf<&[u8]>) {
 }
 
 fn read(bytes: &[u8]) {
+    if let Ok(ext) = Ext::parse(bytes) {
+        let _ = (
+            ext.funcs().count(),
+            ext.lines().count(),
+            ext.relos().count(),
+        );
+    }
     if let Ok(btf) = Btf::parse(bytes) {
         use_all(&btf);
         let base = Arc::new(btf);
@@ -159,6 +171,10 @@ fn wide_and_deep_structures_end() {
     let btf = Btf::parse(bytes.as_slice()).expect("BTF");
     assert!(matches!(btf.align_of(TypeId(1)), Err(Error::TooDeep(_))));
     assert!(matches!(btf.member(TypeId(1), "x"), Err(Error::TooDeep(_))));
+    assert!(matches!(
+        btf.show(TypeId(1), &[0; 4]),
+        Err(Error::TooDeep(_))
+    ));
 }
 
 /// Half a million types of one name: a table that probes would look at each pair.
@@ -290,4 +306,100 @@ proptest! {
         }
         read(&bytes);
     }
+}
+
+/// Many members that share one long name: texts stay small, and longer names are refused.
+#[test]
+fn long_names_do_not_fill_the_memory() {
+    let build = |len: usize| {
+        let mut b = Builder::new();
+        let name = "n".repeat(len);
+        let int = b.number(Number::U32);
+        b.structure("s", 4, (0..1000).map(|_| (name.as_str(), int, 0)));
+        b.build().expect("bytes")
+    };
+    let bytes = build(16_000);
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    assert!(matches!(btf.define(TypeId(2)), Err(Error::TooDeep(_))));
+    assert!(matches!(
+        btf.show(TypeId(2), &[0; 4]),
+        Err(Error::TooDeep(_))
+    ));
+    let error = Btf::parse(build(40_000)).expect_err("a long name");
+    assert!(
+        error.to_string().contains("more than 16384 bytes"),
+        "{error}"
+    );
+}
+
+/// An array of nothing has as many elements as it likes.
+#[test]
+fn long_arrays_of_nothing_end() {
+    let mut b = Builder::new();
+    let nothing = b.structure("nothing", 0, [] as [(&str, TypeId, u32); 0]);
+    let list = b.list(nothing, u32::MAX);
+    let bytes = b.build().expect("bytes");
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    assert_eq!(btf.size_of(list), Ok(0));
+    assert!(matches!(btf.show(list, &[]), Err(Error::TooDeep(_))));
+}
+
+/// The section of an object file, as a compiler writes it.
+#[test]
+fn records_of_object_files_are_read() {
+    let mut bytes = vec![0x9f, 0xeb, 1, 0];
+    let words = [
+        32,
+        0,
+        28,
+        28,
+        28,
+        56,
+        28, // Header: three parts of 28 bytes.
+        8,
+        1,
+        2,
+        0,
+        7,
+        16,
+        9, // Functions at 0 and 16.
+        16,
+        1,
+        1,
+        8,
+        3,
+        4,
+        12 << 10 | 5, // A line.
+        16,
+        1,
+        1,
+        24,
+        6,
+        2,
+        0, // A relocation.
+    ];
+    bytes.extend(words.iter().flat_map(|word: &u32| word.to_le_bytes()));
+    let ext = Ext::parse(bytes.as_slice()).expect("records");
+    let funcs: Vec<_> = ext
+        .funcs()
+        .map(|func| (func.section, func.offset, func.func))
+        .collect();
+    assert_eq!(funcs, [(1, 0, TypeId(7)), (1, 16, TypeId(9))]);
+    let line = ext.lines().next().expect("a line");
+    assert_eq!(
+        (line.offset, line.file, line.text, line.line, line.column),
+        (8, 3, 4, 12, 5)
+    );
+    let relo = ext.relos().next().expect("a relocation");
+    assert_eq!(
+        (relo.offset, relo.ty, relo.access, relo.kind),
+        (24, TypeId(6), 2, 0)
+    );
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        read(&flipped);
+    }
+    let cut = Ext::parse(&bytes[..bytes.len() - 4]).expect_err("cut off");
+    assert!(cut.to_string().contains("core_relo section"), "{cut}");
 }
