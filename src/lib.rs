@@ -1,15 +1,24 @@
-//! BPF programs from Rust values: a checked assembler, no clang, no libbpf.
+//! BPF programs from Rust values: a checked assembler and a loader, no clang, no libbpf.
 //!
 //! This crate defines nothing: it gathers the workspace's crates under one name.
 //!
 //! - [`dsl`] is what a file of programs imports.
 //! - [`kit`] holds ready fragments: packet walks, checksums, counters, rate limits.
 //! - [`asm`] builds, checks, prints and parses programs.
+//! - [`maps`] makes and uses maps; [`prog`] loads, explains, attaches, runs and lists programs.
+//! - [`net`] makes network namespaces, devices, addresses and routes.
+//! - [`btf`] reads and builds BTF; [`sys`] is the kernel boundary itself.
 //! - [`uapi`] holds the kernel's facts: types, helpers, layouts.
 
 pub use bpfsmith_asm as asm;
 pub use bpfsmith_asm::{code, dsl, kit};
+pub use bpfsmith_btf as btf;
+pub use bpfsmith_maps as maps;
+pub use bpfsmith_net as net;
+pub use bpfsmith_prog as prog;
+pub use bpfsmith_sys as sys;
 pub use bpfsmith_uapi as uapi;
+pub use bpfsmith_uapi::record;
 
 /// Compiles and runs the README's example.
 #[cfg(doctest)]

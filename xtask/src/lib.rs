@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod plan;
+pub mod relay;
 pub mod vm;
 
 pub use error::{Error, Result};

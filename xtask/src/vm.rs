@@ -18,7 +18,8 @@
 //!
 //! A kernel test finds nothing but itself there: no files of the repository, no shell, no other
 //! programs, one CPU, and 1 GiB of memory. `/proc`, `/sys`, `/dev`, `/tmp` and the kernel's special file
-//! systems are mounted where they usually are, and `lo` is up.
+//! systems are mounted where they usually are, and `lo` is up. Of what a binary writes, the first 256 KiB
+//! and the last 16 are shown. What it leaves running is killed.
 
 mod binaries;
 mod console;

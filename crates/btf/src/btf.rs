@@ -3,8 +3,8 @@
 use crate::error::Error;
 use crate::header::{Header, Order};
 use crate::kind::{Kind, TypeId};
-use crate::names::{Index, MOST_TYPES, until_zero};
-use crate::shape::{Strings, Type};
+use crate::names::{Index, MOST_TYPES, Strings, until_zero};
+use crate::shape::Type;
 use core::fmt;
 use std::sync::{Arc, OnceLock};
 

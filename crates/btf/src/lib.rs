@@ -42,8 +42,9 @@ pub use error::{Error, Section};
 pub use ext::{CoreRelo, Ext, FuncInfo, LineInfo};
 pub use header::Order;
 pub use kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
+pub use names::Name;
 pub use path::Place;
 pub use shape::{
-    Array, Enumerator, Enumerators, Int, Member, Members, Name, Param, Params, Shape, Type,
-    Variable, Variables,
+    Array, Enumerator, Enumerators, Int, Member, Members, Param, Params, Shape, Type, Variable,
+    Variables,
 };

@@ -1,5 +1,7 @@
 //! Names: where they end, how they hash, and the index that finds them.
 
+use core::fmt;
+
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const LOW_128: u128 = u128::MAX / 0xff;
@@ -154,6 +156,94 @@ const fn slot(hash: u64, shift: u32) -> usize {
 #[inline]
 const fn tag(hash: u64) -> u32 {
     (hash >> 24 & 0xff) as u32
+}
+
+/// A name in BTF. Usually text, but nothing makes it so: bytes that are not UTF-8 print as `\xff`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Name<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Name<'a> {
+    /// The bytes, without the zero at the end.
+    #[inline]
+    #[must_use]
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The text, unless it is not UTF-8.
+    #[must_use]
+    pub fn to_str(self) -> Option<&'a str> {
+        core::str::from_utf8(self.0).ok()
+    }
+
+    /// Whether there is no name.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number of bytes.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match core::str::from_utf8(self.0) {
+            Ok(text) => f.pad(text),
+            Err(_) => write!(f, "{}", self.0.escape_ascii()),
+        }
+    }
+}
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl PartialEq<str> for Name<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Name<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+/// The names that a type can refer to: those of the base come first.
+#[derive(Clone, Copy)]
+pub(crate) struct Strings<'a> {
+    pub(crate) base: &'a [u8],
+    pub(crate) own: &'a [u8],
+}
+
+impl<'a> Strings<'a> {
+    /// The bytes from an offset on.
+    #[inline]
+    pub(crate) fn tail(self, offset: u32) -> &'a [u8] {
+        let offset = offset as usize;
+        match offset.checked_sub(self.base.len()) {
+            None => self.base.get(offset..),
+            Some(offset) => self.own.get(offset..),
+        }
+        .unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn name(self, offset: u32) -> Name<'a> {
+        if offset == 0 {
+            return Name(&[]);
+        }
+        Name(until_zero(self.tail(offset)))
+    }
 }
 
 #[cfg(test)]

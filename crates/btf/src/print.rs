@@ -6,7 +6,7 @@ mod values;
 use crate::error::Error;
 use crate::graph::STEPS;
 use crate::kind::TypeId;
-use crate::shape::Name;
+use crate::names::Name;
 
 /// How much one text may still look at, so that types that repeat each other do not fill the memory.
 struct Budget {

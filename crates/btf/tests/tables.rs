@@ -121,6 +121,8 @@ fn kernel() -> Kernel {
 struct Table {
     name: &'static str,
     rows: Vec<(String, i128)>,
+    /// Further names; some of them are whole, others go on behind the prefix.
+    aliases: Vec<([String; 2], i128)>,
     value: fn(&str) -> Option<i128>,
 }
 
@@ -129,6 +131,13 @@ macro_rules! tables {
         vec![$(Table {
             name: stringify!($ty),
             rows: uapi::$ty::ALL.iter().map(|value| (value.to_string(), i128::from(value.0))).collect(),
+            aliases: uapi::$ty::ALIASES
+                .iter()
+                .map(|(name, value)| {
+                    let names = [format!("{}{name}", uapi::$ty::PREFIX), (*name).to_owned()];
+                    (names, i128::from(value.0))
+                })
+                .collect(),
             value: |name| uapi::$ty::from_name(name).map(|value| i128::from(value.0)),
         }),+]
     };
@@ -184,6 +193,16 @@ fn enumerations_are_the_kernels() {
                 }
                 Some((_, real)) => {
                     found.differs(format!("{}: {name} is {real}, not {value}", table.name));
+                }
+            }
+        }
+        for (names, value) in &table.aliases {
+            let real = names.iter().find_map(|name| kernel.constants.get(name));
+            match real {
+                None => found.lacks(format!("{}: the kernel has none of {names:?}", table.name)),
+                Some((_, real)) if real == value => {}
+                Some((_, real)) => {
+                    found.differs(format!("{}: {names:?} is {real}, not {value}", table.name));
                 }
             }
         }

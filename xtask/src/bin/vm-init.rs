@@ -4,17 +4,21 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
 };
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use xtask::plan::{self, End, Plan, Report};
+use xtask::relay::{Limit, relay};
 
 const MOUNTS: &[(&str, &str)] = &[
     ("proc", "/proc"),
@@ -135,19 +139,40 @@ fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Runs a test binary, and ends whatever it left running.
 fn test_binary(path: &Path, arguments: &[String]) -> End {
-    let status = Command::new(path)
-        .args(arguments)
-        .current_dir("/tmp")
-        .env("BPFSMITH_STRICT", "1")
-        .env("HOME", "/tmp")
-        .env("PATH", "/bin:/sbin")
-        .status();
-    match status {
+    match run_relayed(path, arguments) {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => End::Code(code),
             (None, signal) => End::Signal(signal.unwrap_or(0)),
         },
         Err(error) => End::Refused(error.raw_os_error().unwrap_or(0)),
     }
+}
+
+fn run_relayed(path: &Path, arguments: &[String]) -> io::Result<ExitStatus> {
+    const LIMIT: Limit = Limit {
+        start: 256 << 10,
+        end: 16 << 10,
+    };
+    let (reader, writer) = io::pipe()?;
+    let mut child = Command::new(path)
+        .args(arguments)
+        .current_dir("/tmp")
+        .env("BPFSMITH_STRICT", "1")
+        .env("HOME", "/tmp")
+        .env("PATH", "/bin:/sbin")
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    let relay = std::thread::spawn(move || relay(reader, io::stdout().lock(), LIMIT));
+    let status = child.wait()?;
+    // All but this process, so that the pipe ends. There may be none.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    while waitpid(None, None).is_ok() {}
+    match relay.join() {
+        Ok(done) => done?,
+        Err(_) => say("init: the relay of output panicked"),
+    }
+    Ok(status)
 }

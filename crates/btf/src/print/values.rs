@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::graph::DEPTH;
 use crate::header::Order;
 use crate::kind::{IntEncoding, Kind, TypeId};
-use crate::shape::{Array, Enumerators, Int, Member, Members, Name, Shape, Type};
+use crate::names::Name;
+use crate::shape::{Array, Enumerators, Int, Member, Members, Shape, Type};
 use core::fmt::Write;
 
 struct Printer<'b, B> {

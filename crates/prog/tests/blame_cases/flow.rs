@@ -137,12 +137,12 @@ fn too_long(line: &Cell<u32>) -> Code {
 fn too_wide(line: &Cell<u32>) -> Code {
     let (again, out) = (label("again"), label("out"));
     code![
-        load(R2, R1.get(xdp_md::rx_queue_index)),
+        mov(R6, R1),
         mov(R1, 0),
         bind(again),
+        load(R2, R6.get(xdp_md::rx_queue_index)),
         add(R1, 1),
         guilty!(line, jset(R2, 1, out)),
-        load(R2, R10.u64(-8)),
         jlt(R1, 20_000, again),
         bind(out),
         ret(XDP_PASS),

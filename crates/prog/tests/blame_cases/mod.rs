@@ -12,6 +12,7 @@ use bpfsmith_asm::dsl::*;
 use std::cell::Cell;
 
 /// A program that is refused.
+#[derive(Debug)]
 pub(crate) struct Case {
     /// The name of the case, and of the program.
     pub(crate) name: &'static str,
