@@ -226,3 +226,69 @@ impl Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples() -> Vec<Error> {
+        let (id, kind, path) = (TypeId(7), Kind::FUNC, String::from("a.b"));
+        vec![
+            Error::TooShort { have: 3, need: 24 },
+            Error::NotBtf { start: [1, 2] },
+            Error::UnknownKind {
+                id,
+                offset: 9,
+                kind: Kind(20),
+            },
+            Error::NoType(id),
+            Error::SplitBase,
+            Error::NoName {
+                name: "go".into(),
+                kind,
+            },
+            Error::NoSize { id, kind },
+            Error::NoMember {
+                path: path.clone(),
+                part: "b".into(),
+                parent: "struct a".into(),
+            },
+            Error::Index {
+                path,
+                index: 4,
+                len: 3,
+            },
+        ]
+    }
+
+    #[test]
+    fn errors_name_what_was_done_in_one_line() {
+        for error in samples() {
+            let text = error.to_string();
+            assert!(!text.contains('\n') && text.contains(": "), "{text}");
+            assert!(!text.ends_with('.'), "{text}");
+        }
+        let unknown = Error::UnknownKind {
+            id: TypeId(7),
+            offset: 9,
+            kind: Kind(20),
+        };
+        assert_eq!(
+            unknown.to_string(),
+            "read BTF: type #7 at 9 is of the unknown kind 20"
+        );
+    }
+
+    #[test]
+    fn hints_are_single_sentences() {
+        let hints: Vec<_> = samples().iter().filter_map(Error::hint).collect();
+        assert_eq!(hints.len(), 7);
+        for hint in hints {
+            assert!(
+                hint.starts_with(char::is_lowercase) || hint.starts_with("BTF"),
+                "{hint}"
+            );
+            assert!(!hint.ends_with('.') && !hint.contains('\n'), "{hint}");
+        }
+    }
+}
