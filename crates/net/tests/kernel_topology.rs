@@ -344,7 +344,11 @@ fn addresses_are_added_listed_and_deleted() {
         let gone = nl.delete_address(index, address.prefix).unwrap_err();
         assert_eq!(gone.errno(), Some(Errno::EADDRNOTAVAIL));
     }
-    net.client.node.ns.set_sysctl("ipv6/conf/client0/accept_dad", "1").unwrap();
+    net.client
+        .node
+        .ns
+        .set_sysctl("ipv6/conf/client0/accept_dad", "1")
+        .unwrap();
     // Asking for duplicates takes about a second; until then the address is on trial.
     nl.add_address(&Address::new(index, prefix("fd00::78/128")).flags(0))
         .unwrap();

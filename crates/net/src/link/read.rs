@@ -72,6 +72,12 @@ impl LinkFlags {
         self.0 & iff::IFF_LOOPBACK != 0
     }
 
+    /// Whether the driver sees something at the other end.
+    #[must_use]
+    pub const fn has_carrier(self) -> bool {
+        self.0 & iff::IFF_LOWER_UP != 0
+    }
+
     /// Whether it takes every packet, whoever it is for.
     #[must_use]
     pub const fn is_promiscuous(self) -> bool {
@@ -133,10 +139,21 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether packets can flow. The loopback device does not say more than that it is on.
+    /// Whether packets can flow.
+    ///
+    /// Some kinds never say more than that they are switched on, loopback among them. Those that do
+    /// say it a moment later, and drop packets until then.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.flags.is_up() && matches!(self.state, OperState::UP | OperState::UNKNOWN)
+        let says = matches!(
+            self.kind.as_deref(),
+            Some("veth" | "netkit" | "bridge" | "macvlan")
+        );
+        match self.state {
+            OperState::UP => self.flags.is_up(),
+            OperState::UNKNOWN => !says && self.flags.is_up() && self.flags.has_carrier(),
+            _ => false,
+        }
     }
 
     pub(crate) fn read(frame: Frame<'_>) -> Result<Link, Malformed> {
@@ -212,6 +229,7 @@ mod tests {
             "IFF_UP|IFF_LOOPBACK|IFF_RUNNING"
         );
         assert!(LinkFlags(0x49).is_up() && LinkFlags(0x49).is_loopback());
+        assert!(LinkFlags(0x1_0000).has_carrier() && !LinkFlags(0x49).has_carrier());
         assert_eq!(OperState(9).to_string(), "IF_OPER_9");
     }
 }
