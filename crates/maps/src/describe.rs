@@ -10,7 +10,24 @@ use bpfsmith_uapi::{Cmd, MapType, Width};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Kinds whose creation the kernel refuses when types are given.
-pub(crate) const REFUSED: &[MapType] = &[];
+pub(crate) const REFUSED: &[MapType] = &[
+    MapType::PERF_EVENT_ARRAY,
+    MapType::STACK_TRACE,
+    MapType::CGROUP_ARRAY,
+    MapType::ARRAY_OF_MAPS,
+    MapType::HASH_OF_MAPS,
+    MapType::DEVMAP,
+    MapType::DEVMAP_HASH,
+    MapType::CPUMAP,
+    MapType::XSKMAP,
+    MapType::SOCKMAP,
+    MapType::SOCKHASH,
+    MapType::QUEUE,
+    MapType::STACK,
+    MapType::RINGBUF,
+    MapType::USER_RINGBUF,
+    MapType::ARENA,
+];
 
 /// A map's types as the kernel holds them.
 pub(crate) struct Loaded {

@@ -1,6 +1,8 @@
 //! Why an operation on a map failed: one type, one line.
 
 use crate::hint;
+use crate::ring::RingProblem;
+use bpfsmith_sys::Refused;
 use bpfsmith_sys::map::{Create, Facts};
 use bpfsmith_uapi::map::{MapShape, Name};
 use bpfsmith_uapi::{Cmd, Errno, MapType};
@@ -102,6 +104,8 @@ pub enum Problem {
     },
     /// The types of keys and values could not be written as BTF.
     Btf(bpfsmith_btf::BuildError),
+    /// A ring cannot be opened, read or written.
+    Ring(RingProblem),
     /// Deletions went on faster than the walk: the end was not reached within the bound.
     Unsettled {
         /// How many keys were visited.
@@ -166,6 +170,12 @@ impl From<Cmd> for Operation {
     }
 }
 
+impl From<Refused> for Operation {
+    fn from(refused: Refused) -> Operation {
+        Operation::Call(refused.call)
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -222,6 +232,7 @@ impl fmt::Display for Error {
             ),
             Problem::Length { given, needed } => write!(f, "{given} given, {needed} needed"),
             Problem::Btf(error) => write!(f, "{error}"),
+            Problem::Ring(problem) => write!(f, "{problem}"),
             Problem::Unsettled { visited } => write!(
                 f,
                 "no end after {visited} keys (others delete while this walks: use a batch, or walk again)"

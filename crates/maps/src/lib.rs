@@ -10,6 +10,10 @@
 //! | [`ObjectMap<K, V>`](ObjectMap) | programs, perf events, cgroups, maps of maps, sockets, XDP sockets |
 //! | [`TargetMap<V>`](TargetMap) | devices and CPUs that XDP redirects to |
 //! | [`Queue<V>`](Queue), [`Bloom<V>`](Bloom) | queue and stack; bloom filter |
+//! | [`RingBuf`], several in a [`RingSet`] | ring buffer |
+//! | [`UserRing`] | user ring buffer |
+//! | [`PerfBuffer`] | perf event array, as a ring for each CPU |
+//! | [`Arena`] | arena |
 //! | [`Storage<V>`](Storage) | what belongs to sockets, tasks, inodes, cgroups |
 //!
 //! All views are [`Handle`]s as well: they have a name, can be pinned, described and frozen.
@@ -17,31 +21,45 @@
 pub mod list;
 
 mod batch;
+mod call_hint;
 mod describe;
 mod error;
 mod handle;
 mod hint;
 mod map;
+mod mapped;
 mod object_map;
 mod percpu;
+mod perf_buffer;
 mod plain;
 mod queue;
+mod ring;
 mod special;
 mod storage;
 mod target;
+mod user_ring;
 mod view;
 mod walk;
 
 pub use batch::{Batch, Batches, PerCpuBatch, PerCpuBatches, Way};
 pub use error::{Error, Object, Operation, Problem, Result};
 pub use handle::{Described, Handle, Options, Origin};
+#[doc(hidden)]
+pub use hint::hints;
 pub use map::{Locked, Map};
+pub use mapped::{Arena, Mapped};
 pub use object_map::{Number, ObjectMap};
 pub use percpu::{PerCpu, PerCpuMap};
+pub use perf_buffer::{Direction, Lost, PerfBuffer, PerfOptions, Sample, Skip, Wakeup};
 pub use plain::Plain;
 pub use queue::{Bloom, Queue};
+pub use ring::{
+    Drained, End, Pace, Polled, Positions, Record, RingBuf, RingProblem, RingSet, Stats, Typed,
+    Verdict,
+};
 pub use special::{CgroupStorageKey, LpmKey, SpinLock, Timer, WorkQueue, frames};
 pub use storage::Storage;
 pub use target::{Target, TargetMap};
+pub use user_ring::{Reserved, UserRing};
 pub use view::view_of;
 pub use walk::{Entries, Keys};

@@ -60,7 +60,7 @@ const VIEWS: &[(&str, &[MapType])] = &[
             MapType::CGRP_STORAGE,
         ],
     ),
-    ("RingBuffer", &[MapType::RINGBUF]),
+    ("RingBuf", &[MapType::RINGBUF]),
     ("UserRing", &[MapType::USER_RINGBUF]),
     ("Arena", &[MapType::ARENA]),
     ("Handle", &[MapType::STRUCT_OPS]),
