@@ -30,15 +30,17 @@ pub(super) const HEAD: &str = "Verification failed:";
 
 /// Splits a log in front of the report; the report is empty if there is none.
 pub(super) fn split(log: &str) -> (&str, &str) {
-    if log.starts_with(HEAD) {
-        return ("", log);
-    }
     let mut end = log.len();
-    while let Some(at) = log[..end].rfind(HEAD) {
-        if log[..at].ends_with('\n') {
-            return log.split_at(at);
+    for text in log.rsplit('\n') {
+        let start = end - text.len();
+        if text.starts_with(HEAD) {
+            return log.split_at(start);
         }
-        end = at;
+        // The report stands behind all instructions: there is no need to look any further.
+        if matches!(super::line::line(text), super::line::Line::Step(_)) {
+            break;
+        }
+        end = start.saturating_sub(1);
     }
     (log, "")
 }
