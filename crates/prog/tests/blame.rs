@@ -175,7 +175,7 @@ fn logs_written_after_documentation() {
         );
         let causes = report.map(|report| report.causes.iter().map(|(slot, _)| *slot).collect());
         assert_eq!(
-            causes.unwrap_or_else(Vec::new),
+            causes.unwrap_or_default(),
             expect.numbers("causes"),
             "{shown}"
         );
@@ -275,7 +275,7 @@ fn ten_megabytes() {
     let log = String::from_utf8(recorded("null_value")).expect("text");
     let (head, tail) = log.split_at(log.find("6: (79)").expect("the refused one"));
     let noise = "mark_precise: frame0: regs=r2 stack= before 2: (bf) r3 = r10\n";
-    let long = head.to_owned() + &&noise.repeat(170_000) + tail;
+    let long = head.to_owned() + &noise.repeat(170_000) + tail;
     assert!(long.len() > 9 << 20);
     let refusal = Refusal::new(&program, Errno::EACCES, long.as_bytes());
     assert_eq!(refusal.at.map(|at| at.line()), line);
