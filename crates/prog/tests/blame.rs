@@ -173,7 +173,8 @@ fn logs_written_after_documentation() {
             report.map(|report| report.category.as_str()),
             expect.value("report")
         );
-        let causes = report.map(|report| report.causes.iter().map(|(slot, _)| *slot).collect());
+        let causes: Option<Vec<usize>> =
+            report.map(|report| report.causes.iter().map(|(slot, _)| *slot).collect());
         assert_eq!(
             causes.unwrap_or_default(),
             expect.numbers("causes"),
