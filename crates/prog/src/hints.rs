@@ -2,7 +2,7 @@
 
 use bpfsmith_uapi::Errno;
 
-/// Kind of object or hook, call (empty for any), error number, advice.
+/// Kind of object or hook (empty for any), call (empty for any), error number, advice.
 type Row = (&'static str, &'static str, Errno, &'static str);
 
 /// Every row is provoked by a kernel test or belongs to a kernel that the tests cannot boot.
@@ -30,8 +30,68 @@ pub(crate) const ROWS: &[Row] = &[
     (
         "xdp",
         "BPF_LINK_CREATE",
+        Errno::EEXIST,
+        "a program is attached in another mode, driver or generic: use the same mode, or detach it",
+    ),
+    (
+        "xdp",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "no such device in this network namespace, or the program is tied to another device",
+    ),
+    (
+        "tcx",
+        "BPF_LINK_CREATE",
+        Errno::ESTALE,
+        "the list changed since its revision was read: ask again with Tcx::query",
+    ),
+    (
+        "tcx",
+        "BPF_LINK_CREATE",
+        Errno::EEXIST,
+        "the program is on this hook already, where each can be only once: load it again",
+    ),
+    (
+        "tcx",
+        "BPF_LINK_CREATE",
+        Errno::ENOENT,
+        "the program or link next to which it should be is not on this hook",
+    ),
+    (
+        "tcx",
+        "",
         Errno::ENODEV,
         "no such device in this network namespace",
+    ),
+    (
+        "netkit",
+        "",
+        Errno::ENXIO,
+        "no netkit device: give the index of the primary side",
+    ),
+    (
+        "netkit",
+        "",
+        Errno::ENODEV,
+        "no such device in this network namespace",
+    ),
+    (
+        "netkit",
+        "",
+        Errno::EACCES,
+        "that is the peer: give the index of the primary side, with Netkit::peer",
+    ),
+    (
+        "",
+        "BPF_LINK_UPDATE",
+        Errno::ENOLINK,
+        "what the program was attached to has vanished: drop the link and attach anew",
+    ),
+    (
+        "",
+        "BPF_LINK_UPDATE",
+        Errno::EPERM,
+        "another program is there than the one to be replaced: Link::info names it",
     ),
     (
         "run",
@@ -57,7 +117,11 @@ pub(crate) const ROWS: &[Row] = &[
 /// The advice for an error.
 pub(crate) fn find(kind: &str, call: &str, errno: Errno) -> Option<&'static str> {
     ROWS.iter()
-        .find(|row| row.0 == kind && (row.1.is_empty() || row.1 == call) && row.2 == errno)
+        .find(|row| {
+            (row.0.is_empty() || row.0 == kind)
+                && (row.1.is_empty() || row.1 == call)
+                && row.2 == errno
+        })
         .map(|row| row.3)
         .or(match errno {
             Errno::EPERM => Some(

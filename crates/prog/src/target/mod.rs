@@ -1,13 +1,19 @@
 //! Hooks: one file for each kind of target.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::prog::Prog;
 use bpfsmith_uapi::{AttachType, ProgType};
 use std::os::fd::OwnedFd;
 
+mod netkit;
+mod place;
+mod tcx;
 mod xdp;
 
+pub use netkit::Netkit;
+pub use place::Beside;
+pub use tcx::Tcx;
 pub use xdp::Xdp;
 
 /// Something that a program can be attached to.
@@ -80,4 +86,16 @@ pub(crate) const fn default_attach(kind: ProgType) -> AttachType {
         ProgType::NETFILTER => AttachType::NETFILTER,
         _ => AttachType(0),
     }
+}
+
+/// Refuses a program of another type, for hooks that programs are not loaded for.
+fn expect_type(prog: &Prog, kind: ProgType, attach_type: AttachType) -> Result<()> {
+    if prog.kind() == kind {
+        return Ok(());
+    }
+    Err(Error::WrongHook {
+        program: prog.name().to_owned(),
+        is: (prog.kind(), prog.attach_type()),
+        wanted: (kind, attach_type),
+    })
 }
