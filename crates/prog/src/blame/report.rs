@@ -177,8 +177,8 @@ R0 !read_ok
 Verification failed: Register Type Safety: Unreadable register
 
 Reason:
-  R0 has never been initialized on this path, so the verifier cannot
-  use it as an input.
+  R0 is read here, and nothing
+  wrote it on this path.
 
 At:
   bump @ src/count.rs:24:1
@@ -197,7 +197,7 @@ Causal path:
   >>> 3 | (15) if r1 == 0x0 goto pc+1
 
 Suggestion:
-  Initialize R0 on every path before this instruction.
+  Write R0 on every path to this instruction.
 
 processed 1 insns (limit 1000000)
 ";
@@ -211,7 +211,7 @@ processed 1 insns (limit 1000000)
         assert_eq!(report.problem, "Unreadable register");
         assert_eq!(
             report.reason,
-            "R0 has never been initialized on this path, so the verifier cannot use it as an input."
+            "R0 is read here, and nothing wrote it on this path."
         );
         assert_eq!(report.slot, Some(5));
         assert_eq!(report.mark, "error: R0 is not readable at all");
@@ -221,7 +221,7 @@ processed 1 insns (limit 1000000)
         );
         assert_eq!(
             report.suggestion,
-            "Initialize R0 on every path before this instruction."
+            "Write R0 on every path to this instruction."
         );
     }
 
