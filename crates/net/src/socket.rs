@@ -7,10 +7,10 @@ use crate::wire::{
     NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, aligned,
     attrs, frames,
 };
+use bpfsmith_sys::socket::explain_netlink;
 use bpfsmith_uapi::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, sendto,
-    setsockopt, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, sendto, socket,
 };
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,33 +22,6 @@ const DUMP_TRIES: u32 = 16;
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLMSGERR_ATTR_OFFS: u16 = 2;
-
-mod option {
-    //! Options of netlink sockets, as `nix` defines options.
-    use nix::libc;
-
-    /// The kernel adds its own sentence to a refusal. Linux 4.12.
-    #[derive(Clone, Copy, Debug)]
-    pub(super) struct ExtendedAck;
-    nix::setsockopt_impl!(
-        ExtendedAck,
-        libc::SOL_NETLINK,
-        libc::NETLINK_EXT_ACK,
-        bool,
-        nix::sys::socket::sockopt::SetBool
-    );
-
-    /// The kernel does not quote the request in an acknowledgement. Linux 4.3.
-    #[derive(Clone, Copy, Debug)]
-    pub(super) struct CapAck;
-    nix::setsockopt_impl!(
-        CapAck,
-        libc::SOL_NETLINK,
-        libc::NETLINK_CAP_ACK,
-        bool,
-        nix::sys::socket::sockopt::SetBool
-    );
-}
 
 /// A netlink socket.
 ///
@@ -99,8 +72,8 @@ impl Netlink {
         let refused = |errno| Error::nix(Operation::SOCKET, "", errno);
         let flags = SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map_err(refused)?;
-        setsockopt(&fd, option::ExtendedAck, &true).map_err(refused)?;
-        setsockopt(&fd, option::CapAck, &true).map_err(refused)?;
+        explain_netlink(fd.as_fd())
+            .map_err(|error| Error::plain(Operation::SOCKET, "", error.errno))?;
         Ok(Netlink {
             fd,
             exchange: Mutex::default(),

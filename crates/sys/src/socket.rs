@@ -5,10 +5,19 @@ use bpfsmith_uapi::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 fn set(call: &'static str, socket: BorrowedFd<'_>, option: i32, value: i32) -> Answer<()> {
+    set_at(call, socket, (libc::SOL_SOCKET, option), value)
+}
+
+fn set_at(
+    call: &'static str,
+    socket: BorrowedFd<'_>,
+    (level, option): (i32, i32),
+    value: i32,
+) -> Answer<()> {
     // SAFETY: the kernel reads 4 bytes at `value`.
     let answer = unsafe {
         let value = std::ptr::from_ref(&value).cast();
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, 4)
+        libc::setsockopt(socket.as_raw_fd(), level, option, value, 4)
     };
     if answer == 0 {
         Ok(())
@@ -128,4 +137,25 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> Answer<u64> {
 pub fn incoming_cpu(socket: BorrowedFd<'_>) -> Answer<Option<u32>> {
     let cpu = read::<u32>("getsockopt SO_INCOMING_CPU", socket, libc::SO_INCOMING_CPU)?;
     Ok((cpu != u32::MAX).then_some(cpu))
+}
+
+/// Has the kernel add its own sentence to what it refuses on a netlink socket (Linux 4.12), and not
+/// quote the request (Linux 4.3).
+///
+/// # Errors
+/// `ENOPROTOOPT` on another kind of socket or an older kernel.
+pub fn explain_netlink(socket: BorrowedFd<'_>) -> Answer<()> {
+    let option = |name| (libc::SOL_NETLINK, name);
+    set_at(
+        "setsockopt NETLINK_EXT_ACK",
+        socket,
+        option(libc::NETLINK_EXT_ACK),
+        1,
+    )?;
+    set_at(
+        "setsockopt NETLINK_CAP_ACK",
+        socket,
+        option(libc::NETLINK_CAP_ACK),
+        1,
+    )
 }
