@@ -4,7 +4,8 @@ use crate::attr::{self, Fd, Ptr, PtrMut};
 use crate::call::{Failed, Result, bpf_fd};
 use crate::prog::Log;
 use bpfsmith_uapi::{Cmd, Errno, StatsType};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use crate::refused::{Answer, Refused};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 /// Has the kernel check a BTF blob, and returns its fd. Linux 4.18.
 ///
@@ -56,4 +57,18 @@ pub fn create_token(bpffs: BorrowedFd<'_>) -> Result<OwnedFd> {
     };
     // SAFETY: only an fd is passed.
     unsafe { bpf_fd(Cmd::TOKEN_CREATE, &mut attr) }
+}
+
+/// Opens a process: the key of its value in `TASK_STORAGE`. Linux 5.3.
+///
+/// # Errors
+/// `ESRCH` without such a process; `EINVAL` for a thread that leads no process.
+pub fn pidfd(pid: u32) -> Answer<OwnedFd> {
+    // SAFETY: only numbers are passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_ulong::from(pid), 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel made this fd for us.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(Refused::last("pidfd_open")),
+    }
 }

@@ -7,7 +7,11 @@ use bpfsmith_sys::prog::{self, Load, Log, Records, TestRun};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Loads a program; each name stands for the map behind the fd.
-pub(crate) fn load(program: &Program, attach_type: u32, maps: &[(&str, BorrowedFd<'_>)]) -> OwnedFd {
+pub(crate) fn load(
+    program: &Program,
+    attach_type: u32,
+    maps: &[(&str, BorrowedFd<'_>)],
+) -> OwnedFd {
     let mut bytes = program.to_bytes(Order::HOST);
     for reloc in program.relocs() {
         let Target::Map(name) = &reloc.target else {
