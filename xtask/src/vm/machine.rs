@@ -57,9 +57,10 @@ impl Machine<'_> {
     fn start(&self) -> Result<Child> {
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args([
-                "-accel", "tcg", "-cpu", "max", "-m", "1024",
-            ])
+            // qemu 7.2 leaves rubbish in the flags register behind cmpxchg16b; if an interrupt comes
+            // just then, the kernel dies of it. Without it the kernel takes another way.
+            .args(["-accel", "tcg", "-cpu", "max,cx16=off"])
+            .args(["-m", "1024"])
             .args(["-smp", &self.cpus.to_string()])
             .args([
                 "-display", "none", "-vga", "none", "-monitor", "none",
