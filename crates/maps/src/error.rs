@@ -86,6 +86,8 @@ pub enum Problem {
         /// As found.
         theirs: u64,
     },
+    /// A map of maps is to be made, and nothing says of what shape those inside are.
+    NoInner,
     /// The kernel has no such batch command for this kind of map.
     NoBatch,
     /// The kernel gave up on the way through a batch.
@@ -227,6 +229,9 @@ impl fmt::Display for Error {
                 ours,
                 theirs,
             } => write!(f, "{member} is {theirs}, the definition says {ours}"),
+            Problem::NoInner => {
+                f.write_str("the shape of the maps inside is missing: MapDef::inner")
+            }
             Problem::NoBatch => f.write_str(
                 "the kernel has no such batch command for this kind (walk the keys instead)",
             ),

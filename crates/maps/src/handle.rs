@@ -5,8 +5,8 @@ use crate::error::{Error, Object, Operation, Problem, Result};
 use bpfsmith_sys::info::{self, MapInfo};
 use bpfsmith_sys::map::{self as raw, Create, Facts};
 use bpfsmith_sys::object;
-use bpfsmith_uapi::Errno;
 use bpfsmith_uapi::map::{MapShape, Name};
+use bpfsmith_uapi::{Cmd, Errno, MapType};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -75,8 +75,14 @@ impl Handle {
     /// What the kernel answers.
     pub fn create_with(shape: &MapShape, options: &Options<'_>) -> Result<Handle> {
         const NUMA: u32 = bpfsmith_uapi::flags::map_create::BPF_F_NUMA_NODE;
+        let is_nested = matches!(shape.kind, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS);
         let template = match (options.inner, shape.inner) {
             (None, Some(inner)) => Some(Handle::create(inner)?),
+            // The kernel would take standard input for it.
+            (None, None) if is_nested => {
+                let problem = Problem::NoInner;
+                return Err(Error::new(Cmd::MAP_CREATE, shape.into(), problem));
+            }
             _ => None,
         };
         let types = describe::load(shape, options.token)?;
@@ -286,7 +292,8 @@ impl Handle {
     /// Forbids further writes from user space. Linux 5.2.
     ///
     /// # Errors
-    /// `EBUSY` while it is mapped for writing, or frozen already.
+    /// `EBUSY` while it is mapped for writing; `EPERM` when it is frozen already (`EBUSY` on older
+    /// kernels).
     pub fn freeze(&self) -> Result<()> {
         self.map.freeze().map_err(|failed| self.failed(failed))
     }

@@ -136,7 +136,6 @@ rows! {
     MAP_CREATE, &[MapType::LPM_TRIE], EINVAL, |map| !(5..=260).contains(&map.key),
         "an LPM key is the length in 4 bytes and 1 to 256 bytes more: LpmKey";
     MAP_CREATE, OF_FDS, EINVAL, |map| map.value != 4, "values of this kind are fds of 4 bytes";
-    MAP_CREATE, NESTED, EBADF, always, "a map of maps needs their shape: MapDef::inner";
     MAP_CREATE, &[MapType::PERCPU_ARRAY, MapType::PERCPU_HASH, MapType::LRU_PERCPU_HASH], E2BIG,
         always, "a per-CPU value has at most 32 kB";
     MAP_CREATE, ANY, EINVAL, |map| map.key == 0 && !KEYLESS.contains(&map.kind),
@@ -170,7 +169,8 @@ rows! {
     MAP_UPDATE_ELEM, &[MapType::CPUMAP], EOVERFLOW, always, "a CPU's queue has at most 16384 places";
     MAP_DELETE_ELEM, FIXED, EINVAL, always, "elements of an array stay: write zeros instead";
     MAP_LOOKUP_AND_DELETE_ELEM, ANY, ENOTSUPP, always, "this kind cannot: look up, then delete";
-    MAP_FREEZE, ANY, EBUSY, always, "it is frozen already, or mapped for writing";
+    MAP_FREEZE, ANY, EBUSY, always, "it is mapped for writing; or frozen already";
+    MAP_FREEZE, ANY, EPERM, always, "it is frozen already, or open for reading alone";
     OBJ_PIN, ANY, EPERM, always, "the directory is not in a bpffs: mount -t bpf none DIR";
     OBJ_PIN, ANY, EEXIST, always, "the name is taken";
     OBJ_GET, ANY, ENOENT, always, "nothing has that name";
