@@ -1,27 +1,36 @@
-//! The examples that need no kernel: what they build and what they print.
+//! What the examples build, and what those print that need no kernel.
 
+use bpfsmith::dsl::Program;
 use insta::assert_snapshot;
 
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "an example is a program of its own"
-)]
-#[path = "../examples/checker.rs"]
-mod checker;
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "an example is a program of its own"
-)]
-#[path = "../examples/hello_listing.rs"]
-mod hello_listing;
+/// Takes an example in as a module.
+macro_rules! example {
+    ($name:ident, $file:literal) => {
+        #[expect(
+            unreachable_pub,
+            dead_code,
+            reason = "an example is a program of its own"
+        )]
+        #[path = $file]
+        mod $name;
+    };
+}
+
+example!(checker, "../examples/checker.rs");
+example!(hello_listing, "../examples/hello_listing.rs");
+example!(packet_histogram, "../examples/packet_histogram.rs");
+example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+
+/// A program without warnings, as its stable listing.
+#[track_caller]
+fn listing(program: &Program) -> String {
+    assert_eq!(program.warnings(), [], "{} has warnings", program.name());
+    program.listing()
+}
 
 #[test]
 fn hello_listing() {
-    let program = hello_listing::program();
-    assert_eq!(program.warnings(), []);
-    assert_snapshot!(program.listing());
+    assert_snapshot!(listing(&hello_listing::program()));
     hello_listing::run();
 }
 
@@ -30,4 +39,14 @@ fn checker() {
     assert_snapshot!("checker_layout", checker::layout_report());
     assert_snapshot!("checker_paths", checker::report());
     checker::run();
+}
+
+#[test]
+fn xdp_drop_counter() {
+    assert_snapshot!(listing(&xdp_drop_counter::program()));
+}
+
+#[test]
+fn packet_histogram() {
+    assert_snapshot!(listing(&packet_histogram::program()));
 }
