@@ -132,6 +132,10 @@ needs_table! {
     Cgroup2, 4.5, [CGROUPS], cgroup2, "mount -t cgroup2 none DIR";
     /// Programs on control groups.
     CgroupBpf, 4.10, [CGROUP_BPF], cgroup_program, BUILT;
+    /// Programs on the Unix sockets of control groups.
+    CgroupUnix, 6.7, [CGROUP_BPF], facts, NEWER;
+    /// Places among the programs of a control group.
+    CgroupOrder, 6.16, [CGROUP_BPF], facts, NEWER;
     /// Storage for each control group.
     CgroupStorage, 6.2, [CGROUP_BPF], cgroup_storage, NEWER;
     /// The file system of pins.
@@ -156,6 +160,8 @@ needs_table! {
     Token, 6.9, [USER_NS], token, NEWER;
     /// Programs at netfilter's hooks.
     Netfilter, 6.4, [NETFILTER_BPF_LINK], netfilter, BUILT;
+    /// Programs at netfilter's hooks that see whole packets, not their fragments.
+    NetfilterDefrag, 6.6, [NETFILTER_BPF_LINK, NF_DEFRAG_IPV4], facts, BUILT;
     /// Programs that walk over kernel objects.
     Iterators, 5.8, [DEBUG_INFO_BTF], iterator, NEWER;
     /// Software events of perf, such as the clock of a CPU.

@@ -8,6 +8,18 @@ type Row = (&'static str, &'static str, Errno, &'static str);
 /// Every row is provoked by a kernel test or belongs to a kernel that the tests cannot boot.
 pub(crate) const ROWS: &[Row] = &[
     (
+        "",
+        "BPF_LINK_UPDATE",
+        Errno::ENOLINK,
+        "what the program was attached to has vanished: drop the link and attach anew",
+    ),
+    (
+        "",
+        "BPF_LINK_UPDATE",
+        Errno::EPERM,
+        "another program is there than the one to be replaced: Link::info names it",
+    ),
+    (
         "xdp",
         "BPF_LINK_CREATE",
         Errno::EBUSY,
@@ -82,16 +94,24 @@ pub(crate) const ROWS: &[Row] = &[
         "that is the peer: give the index of the primary side, with Netkit::peer",
     ),
     (
+        "cgroup",
         "",
-        "BPF_LINK_UPDATE",
-        Errno::ENOLINK,
-        "what the program was attached to has vanished: drop the link and attach anew",
+        Errno::EPERM,
+        "a program stands alone here or further out, or this one would stand alone beside others: \
+         links and Cgroup::multi share, Cgroup::alone and Cgroup::overridable do not; it also needs \
+         CAP_NET_ADMIN",
     ),
     (
+        "cgroup",
         "",
-        "BPF_LINK_UPDATE",
-        Errno::EPERM,
-        "another program is there than the one to be replaced: Link::info names it",
+        Errno::EBADF,
+        "that is no directory of cgroup 2",
+    ),
+    (
+        "cgroup",
+        "BPF_LINK_CREATE",
+        Errno::ESTALE,
+        "the list changed since its revision was read: ask again with Cgroup::query",
     ),
     (
         "run",

@@ -6,11 +6,14 @@ use crate::prog::Prog;
 use bpfsmith_uapi::{AttachType, ProgType};
 use std::os::fd::OwnedFd;
 
+mod attached;
+mod cgroup;
 mod netkit;
 mod place;
 mod tcx;
 mod xdp;
 
+pub use cgroup::Cgroup;
 pub use netkit::Netkit;
 pub use place::Beside;
 pub use tcx::Tcx;

@@ -1,0 +1,86 @@
+//! What `PROG_ATTACH` puts on a cgroup or map, and how it is taken away again.
+
+use crate::error::{Error, Result};
+use crate::link::{Link, Undo};
+use crate::prog::Prog;
+use bpfsmith_sys::attach::{How, attach, detach};
+use bpfsmith_sys::link::{Anchor, To};
+use bpfsmith_uapi::AttachType;
+use bpfsmith_uapi::flags::attach::{BPF_F_ALLOW_MULTI, BPF_F_REPLACE};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A wish to attach without a link.
+pub(super) struct Attach<'a> {
+    pub(super) to: BorrowedFd<'a>,
+    pub(super) attach_type: AttachType,
+    pub(super) flags: u32,
+    pub(super) replace: Option<&'a Prog>,
+    pub(super) kind: &'static str,
+    pub(super) object: String,
+}
+
+impl Attach<'_> {
+    pub(super) fn run(self, prog: &Prog) -> Result<Link> {
+        let (kind, object) = (self.kind, self.object);
+        let keep = |fd: BorrowedFd<'_>| {
+            fd.try_clone_to_owned()
+                .map_err(|error| Error::io("fcntl F_DUPFD_CLOEXEC", kind, object.clone(), &error))
+        };
+        let attached = Attached {
+            to: keep(self.to)?,
+            prog: keep(prog.as_fd())?,
+            attach_type: self.attach_type,
+            flags: self.flags,
+            kind,
+            object: object.clone(),
+        };
+        attached.put(prog.as_fd(), self.replace.map(AsFd::as_fd))?;
+        Ok(Link::undo(attached, kind, object))
+    }
+}
+
+struct Attached {
+    to: OwnedFd,
+    prog: OwnedFd,
+    attach_type: AttachType,
+    flags: u32,
+    kind: &'static str,
+    object: String,
+}
+
+impl Attached {
+    fn put(&self, prog: BorrowedFd<'_>, old: Option<BorrowedFd<'_>>) -> Result<()> {
+        let how = How {
+            flags: self.flags | if old.is_some() { BPF_F_REPLACE } else { 0 },
+            replace: old,
+            anchor: Anchor::End,
+            revision: 0,
+        };
+        attach(prog, To::Fd(self.to.as_fd()), self.attach_type, &how)
+            .map_err(|failed| Error::call(failed, self.kind, self.object.clone()))
+    }
+}
+
+impl Undo for Attached {
+    fn undo(&mut self) -> Result<()> {
+        let to = To::Fd(self.to.as_fd());
+        detach(Some(self.prog.as_fd()), to, self.attach_type, &How::PLAIN)
+            .map_err(|failed| Error::call(failed, self.kind, self.object.clone()))
+    }
+
+    fn update(&mut self, new: &Prog) -> Option<Result<()>> {
+        // Where one program stands alone, the next one takes its place without being told to.
+        let old = (self.flags & BPF_F_ALLOW_MULTI != 0).then(|| self.prog.as_fd());
+        Some(self.put(new.as_fd(), old).and_then(|()| {
+            self.prog = new.as_fd().try_clone_to_owned().map_err(|error| {
+                Error::io(
+                    "fcntl F_DUPFD_CLOEXEC",
+                    self.kind,
+                    self.object.clone(),
+                    &error,
+                )
+            })?;
+            Ok(())
+        }))
+    }
+}
