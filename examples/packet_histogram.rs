@@ -134,7 +134,9 @@ pub fn run() -> Result<(), Box<dyn Error>> {
 
 /// Sends everything, and receives everything: what arrived has been counted.
 fn exchange(net: &Pair) -> Result<(), Box<dyn Error>> {
-    let inbox = net.server.run(|| UdpSocket::bind((net.server.v4(), PORT)))??;
+    let inbox = net
+        .server
+        .run(|| UdpSocket::bind((net.server.v4(), PORT)))??;
     let outbox = net.client.run(|| UdpSocket::bind((net.client.v4(), 0)))??;
     inbox.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut datagram = [0; 2048];
