@@ -209,7 +209,9 @@ impl<K: Plain, V: Plain> PerCpuBatch<K, V> {
 pub(crate) struct Cursor<'m> {
     handle: &'m Handle,
     cmd: Cmd,
-    bytes: Vec<u8>,
+    /// The cursor, where it is small; else it is in `large`.
+    small: [u8; 64],
+    large: Vec<u8>,
     is_first: bool,
     is_end: bool,
 }
@@ -228,10 +230,12 @@ fn explain(handle: &Handle, failed: Failed) -> Error {
 
 impl<'m> Cursor<'m> {
     fn new(handle: &'m Handle, cmd: Cmd) -> Cursor<'m> {
+        let (small, size) = ([0; 64], handle.raw().cursor_size());
         Cursor {
             handle,
             cmd,
-            bytes: vec![0; handle.raw().cursor_size()],
+            small,
+            large: vec![0; if size > small.len() { size } else { 0 }],
             is_first: true,
             is_end: false,
         }
@@ -246,7 +250,12 @@ impl<'m> Cursor<'m> {
         let mut empty = 0;
         while !self.is_end {
             let (keys, values) = buffers.tail(from);
-            let cursor = (self.bytes.as_mut_slice(), self.is_first);
+            let bytes = if self.large.is_empty() {
+                self.small.as_mut_slice()
+            } else {
+                self.large.as_mut_slice()
+            };
+            let cursor = (bytes, self.is_first);
             let done = self
                 .handle
                 .raw()

@@ -1,5 +1,7 @@
 //! Batches: many elements with one call.
 
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
 use bpfsmith_gate::needs;
 use bpfsmith_maps::{Batch, LpmKey, Map, PerCpuBatch, PerCpuMap, Problem, Way};
 use bpfsmith_sys::possible_cpus;
@@ -54,6 +56,21 @@ fn an_empty_map_has_no_batch() {
     assert!(batch.is_empty());
     map.update_many(&[], &[]).unwrap();
     assert_eq!(map.delete_many(&[]).unwrap(), 0);
+}
+
+#[test]
+fn large_keys_come_in_batches_too() {
+    needs!(Root, Batch);
+    static TRIE: MapDef<LpmKey<[u8; 100]>, u32> = MapDef::lpm_trie("bs_maps_blarge", 8);
+    let map = Map::create(&TRIE).unwrap();
+    let keys: Vec<_> = (0..5).map(|last| LpmKey::new([last; 100], 800)).collect();
+    map.update_many(&keys, &[7; 5]).unwrap();
+    let (mut total, mut batch) = (0, Batch::with_room(2));
+    let mut batches = map.batches();
+    while batches.read(&mut batch).unwrap() {
+        total += batch.values().iter().sum::<u32>();
+    }
+    assert_eq!(total, 35);
 }
 
 #[test]

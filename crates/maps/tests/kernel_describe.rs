@@ -1,5 +1,7 @@
 //! Types of keys and values, told to the kernel.
 
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
 mod every_kind;
 
 use bpfsmith_btf::{Btf, Builder, Kind, Number, TypeId};

@@ -1,5 +1,7 @@
 //! Faults: what must leave nothing behind. One test, because it counts the process's descriptors.
 
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
 use bpfsmith_gate::{needs, open_fds};
 use bpfsmith_maps::{Map, PerCpuMap};
 use bpfsmith_uapi::map::MapDef;

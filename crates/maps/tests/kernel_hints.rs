@@ -1,5 +1,7 @@
 //! The hints of errors: each row of the table is provoked.
 
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
 use bpfsmith_gate::{bpffs, cgroup, needs};
 use bpfsmith_maps::{
     Handle, Map, ObjectMap, Options, PerCpuMap, Problem, Target, TargetMap, hints, list,

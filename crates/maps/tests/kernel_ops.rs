@@ -86,7 +86,7 @@ fn who_walks_may_delete_what_comes() {
     }
     let mut seen = BTreeSet::new();
     let mut keys = map.keys();
-    while let Some(key) = keys.next() {
+    for key in keys.by_ref() {
         let key = key.unwrap();
         assert!(seen.insert(key), "{key} came twice");
         assert!(map.delete(&key).unwrap());
@@ -147,8 +147,8 @@ fn a_walk_ends_while_another_thread_deletes_and_inserts() {
             let mut key = 0;
             while !stop.load(Ordering::Relaxed) {
                 // Even keys come and go, odd keys stay.
-                map.delete(&(key % 500 & !1)).unwrap();
-                map.update(&((key + 250) % 500 & !1), &1).unwrap();
+                map.delete(&((key % 500) & !1)).unwrap();
+                map.update(&(((key + 250) % 500) & !1), &1).unwrap();
                 key += 2;
             }
         });
@@ -304,6 +304,23 @@ fn options_change_what_is_made() {
     let map = Map::create_with(&HASH, &options).unwrap();
     let info = map.info().unwrap();
     assert_eq!((info.max_entries, info.map_flags), (7, 1 << 2));
+}
+
+#[test]
+fn an_exclusive_map_says_so() {
+    needs!(Root);
+    let options = Options {
+        exclusive: &[7; 32],
+        ..Options::default()
+    };
+    match Map::create_with(&HASH, &options) {
+        Ok(map) => {
+            map.update(&1, &1).unwrap();
+            assert_eq!(map.lookup(&1).unwrap(), Some(1));
+        }
+        // Kernels before 6.18 do not know of it.
+        Err(error) => assert_eq!(error.errno(), Some(Errno::E2BIG), "{error}"),
+    }
 }
 
 #[test]
