@@ -137,7 +137,7 @@ fn objects(seen: &mut Provoked) {
     seen.by(events.set(&0, &file));
     static GROUPS: MapDef<u32, u32> = MapDef::new(MapType::CGROUP_ARRAY, "bs_maps_groups", 1);
     let groups = ObjectMap::create(&GROUPS).unwrap();
-    groups.set(&0, &cgroup("hints").open().unwrap()).unwrap();
+    groups.set(&0, cgroup("hints").open().unwrap()).unwrap();
     seen.by(groups.id(&0));
     static PROGS: MapDef<u32, u32> = MapDef::prog_array("bs_maps_progs", 1);
     let progs = ObjectMap::create(&PROGS).unwrap();
@@ -158,7 +158,7 @@ fn objects(seen: &mut Provoked) {
         nix::sys::socket::SockFlag::empty(),
         None,
     );
-    seen.by(socks.set(&0, &unconnected.unwrap()));
+    seen.by(socks.set(&0, unconnected.unwrap()));
     static REUSE: MapDef<u32, u32> = MapDef::new(MapType::REUSEPORT_SOCKARRAY, "bs_maps_reuse", 1);
     seen.by(ObjectMap::create(&REUSE).unwrap().id(&0));
 }
