@@ -61,5 +61,5 @@ pub use special::{CgroupStorageKey, LpmKey, SpinLock, Timer, WorkQueue, frames};
 pub use storage::Storage;
 pub use target::{Target, TargetMap};
 pub use user_ring::{Reserved, UserRing};
-pub use view::view_of;
+pub use view::{View, view_of};
 pub use walk::{Entries, Keys};

@@ -120,6 +120,12 @@ impl From<RingBuf> for Handle {
     }
 }
 
+impl view::View<MapDef<(), ()>> for RingBuf {
+    fn view(handle: Handle) -> Result<RingBuf> {
+        RingBuf::new(handle)
+    }
+}
+
 pub(crate) fn not_open(handle: &Handle, view: &'static str, error: OpenError) -> crate::Error {
     match error {
         OpenError::Refused(refused) => handle.refused(refused, refused.errno),

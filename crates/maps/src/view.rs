@@ -66,6 +66,15 @@ const VIEWS: &[(&str, &[MapType])] = &[
     ("Handle", &[MapType::STRUCT_OPS]),
 ];
 
+/// Something that looks at the map of a definition `D`: what sets of maps open by one method.
+pub trait View<D>: Sized {
+    /// Looks at an open map.
+    ///
+    /// # Errors
+    /// [`Problem`] says why the map does not fit.
+    fn view(handle: Handle) -> Result<Self>;
+}
+
 /// The name of the view for maps of a kind; [`Handle`] for kinds that came later than this table.
 #[must_use]
 pub fn view_of(kind: MapType) -> &'static str {
@@ -146,6 +155,15 @@ macro_rules! view {
         impl<$($param),*> From<$name<$($param),*>> for $crate::Handle {
             fn from(view: $name<$($param),*>) -> $crate::Handle {
                 view.handle
+            }
+        }
+
+        impl<$($param),*> $crate::View<::bpfsmith_uapi::map::MapDef<$key, $value>>
+            for $name<$($param),*>
+        $(where $($bound_ty: $bound),+)?
+        {
+            fn view(handle: $crate::Handle) -> $crate::Result<Self> {
+                Self::from_handle(handle)
             }
         }
 

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use bpfsmith_asm::program::Program;
-use bpfsmith_maps::Handle;
-use bpfsmith_uapi::map::Name;
+use bpfsmith_maps::{Handle, View};
+use bpfsmith_uapi::map::{MapDef, Name};
 
 /// Open maps, by the names that programs use for them.
 ///
@@ -62,6 +62,31 @@ impl Maps {
             .iter()
             .find(|held| held.0 == name)
             .map(|held| &held.1)
+    }
+
+    /// Looks at the map of a definition through one of the views of `bpfsmith-maps`.
+    ///
+    /// ```no_run
+    /// use bpfsmith_asm::dsl::*;
+    /// use bpfsmith_maps::Map;
+    /// use bpfsmith_prog::Maps;
+    ///
+    /// static HITS: MapDef<u32, u64> = MapDef::array("hits", 1);
+    ///
+    /// # let code = code![kit::map::count_at(&HITS, 0, 1), ret(XDP_PASS)];
+    /// # let program = Program::new(ProgType::XDP, "count", code)?;
+    /// let maps = Maps::of(&program)?;
+    /// let hits: Map<u32, u64> = maps.open(&HITS)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the set has no such map, or it is of another kind or shape.
+    pub fn open<W, K, V>(&self, def: &MapDef<K, V>) -> Result<W>
+    where
+        W: View<MapDef<K, V>>,
+    {
+        Ok(W::view(self.handle(def.shape().name)?)?)
     }
 
     /// A handle of its own for the map of that name, for one of the views of `bpfsmith-maps`.
