@@ -50,7 +50,14 @@ fn build(blocks: usize, rounds: usize) {
         Peer::with("  assemble alone", || smith_code(blocks), smith_assemble),
     ];
     let name = "rbpf insn_builder (no labels)";
-    measure("build", slots(blocks), rounds, 400_000, name, peers);
+    measure(
+        "build",
+        (slots(blocks), "slot"),
+        rounds,
+        400_000,
+        name,
+        peers,
+    );
 }
 
 fn decode(blocks: usize, rounds: usize) {
@@ -64,7 +71,14 @@ fn decode(blocks: usize, rounds: usize) {
         }),
     ];
     let name = "rbpf to_insn_vec (no checks)";
-    measure("decode", slots(blocks), rounds, 2_000_000, name, peers);
+    measure(
+        "decode",
+        (slots(blocks), "slot"),
+        rounds,
+        2_000_000,
+        name,
+        peers,
+    );
 }
 
 fn print(blocks: usize, rounds: usize) {
@@ -91,7 +105,14 @@ fn print(blocks: usize, rounds: usize) {
         peers.push(Peer::new("  Program::listing", || program.listing()));
     }
     let name = "rbpf disassembler::to_insn_vec";
-    measure("print", slots(blocks), rounds, 200_000, name, peers);
+    measure(
+        "print",
+        (slots(blocks), "slot"),
+        rounds,
+        200_000,
+        name,
+        peers,
+    );
 }
 
 fn parse(blocks: usize, rounds: usize) {
@@ -108,5 +129,12 @@ fn parse(blocks: usize, rounds: usize) {
         Peer::new("  labels and names (listing)", || text::parse(&named)),
     ];
     let name = "rbpf assembler::assemble";
-    measure("parse", slots(blocks), rounds, 100_000, name, peers);
+    measure(
+        "parse",
+        (slots(blocks), "slot"),
+        rounds,
+        100_000,
+        name,
+        peers,
+    );
 }

@@ -1,5 +1,6 @@
 //! One program, written with every peer, and what the benchmarks need around it.
 
 pub mod count;
+pub mod peers;
 pub mod programs;
 pub mod rounds;

@@ -50,10 +50,10 @@ impl<'a> Peer<'a> {
 }
 
 /// Runs the peers in turn and prints a row for each. A sample is the mean of as many runs as it
-/// takes to see `least` slots. The ratios are to the peer named `to`.
+/// takes to see `least` units, of which each run has `slots`. The ratios are to the peer named `to`.
 pub fn measure(
     what: &str,
-    slots: usize,
+    (slots, unit): (usize, &str),
     rounds: usize,
     least: usize,
     to: &str,
@@ -76,7 +76,7 @@ pub fn measure(
     let figures = |samples: &[f64]| (samples[0], samples[rounds / 2], samples[rounds - 1]);
     let reference = peers.iter().position(|peer| peer.name == to).unwrap_or(0);
     let (unit_min, unit_median, _) = figures(&samples[reference]);
-    println!("\n{what}, {slots} slots, ns per slot");
+    println!("\n{what}, {slots} {unit}s, ns per {unit}");
     println!(
         "{:<34} {:>8} {:>8} {:>8}   {:>9} {:>9}",
         "", "min", "median", "max", "min/peer", "med/peer"

@@ -1,0 +1,444 @@
+//! Maps and ring buffers beside the peers: `cargo bench --bench kernel [-- maps|percpu|batch|ring]…`
+//!
+//! Needs root. All peers use the same map, but for the ring buffers, which have a reader of their own.
+
+use aya::maps as aya_maps;
+use bpfsmith_asm::dsl::*;
+use bpfsmith_bench::peers::*;
+use bpfsmith_bench::rounds::{Peer, measure};
+use bpfsmith_maps::{Batch, Handle, Map, PerCpuMap, RingBuf};
+use bpfsmith_prog::{Load, Maps, Prog};
+use bpfsmith_uapi::flags::ringbuf::BPF_RB_NO_WAKEUP;
+use std::env;
+use std::os::fd::{AsFd, AsRawFd};
+
+const HASHED: u32 = 100_000;
+const INDEXED: u32 = 10_000;
+
+static HASH: MapDef<u32, u64> = MapDef::hash("hash", HASHED);
+static ARRAY: MapDef<u32, u64> = MapDef::array("array", INDEXED);
+static PERCPU_HASH: MapDef<u32, u64> = MapDef::percpu_hash("percpu_hash", INDEXED);
+static PERCPU_ARRAY: MapDef<u32, u64> = MapDef::percpu_array("percpu_array", INDEXED);
+
+fn main() {
+    // Cargo itself passes --bench.
+    let chosen: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|arg| arg == name);
+    let rounds = env::var("ROUNDS").map_or(11, |n| n.parse().expect("ROUNDS is a number"));
+    if wants("maps") {
+        maps("hash", &HASH, HASHED, rounds);
+        maps("array", &ARRAY, INDEXED, rounds);
+    }
+    if wants("percpu") {
+        percpu("per-CPU hash", &PERCPU_HASH, rounds);
+        percpu("per-CPU array", &PERCPU_ARRAY, rounds);
+    }
+    if wants("batch") {
+        batch(rounds);
+    }
+    if wants("ring") {
+        ring(rounds);
+    }
+}
+
+/// Every number below `count` once, in an order that no cache foresees.
+fn shuffled(count: u32) -> Vec<u32> {
+    let mut keys: Vec<u32> = (0..count).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for last in (1..keys.len()).rev() {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        keys.swap(last, (state >> 33) as usize % (last + 1));
+    }
+    keys
+}
+
+fn aya_data(map: &Handle) -> aya_maps::MapData {
+    let id = map.info().expect("the map is there").id;
+    aya_maps::MapData::from_id(id).expect("aya opens the map")
+}
+
+/// A sum over all keys: what each peer must agree on.
+fn maps(what: &str, def: &MapDef<u32, u64>, count: u32, rounds: usize) {
+    let map = Map::create(def).expect("needs root");
+    let keys = shuffled(count);
+    for &key in &keys {
+        map.update(&key, &u64::from(key)).expect("there is room");
+    }
+    let fd = map.as_fd().as_raw_fd();
+    let data = aya_data(&map);
+    let is_hash = def.shape().kind == MapType::HASH;
+    let expected: u64 = keys.iter().copied().map(u64::from).sum();
+    let check = |sum: u64| assert_eq!(sum, expected, "a peer read something else");
+    let unit = (keys.len(), "element");
+    let least = keys.len();
+
+    let aya_hash = is_hash.then(|| {
+        aya_maps::HashMap::<_, u32, u64>::try_from(aya_maps::Map::HashMap(data)).expect("a hash")
+    });
+    let aya_array = (!is_hash).then(|| {
+        let data = aya_data(&map);
+        aya_maps::Array::<_, u64>::try_from(aya_maps::Map::Array(data)).expect("an array")
+    });
+    let peers = vec![
+        Peer::new("raw system call", || {
+            let mut sum = 0;
+            for key in &keys {
+                let mut value = 0_u64;
+                assert_eq!(raw_elem(Cmd::MAP_LOOKUP_ELEM, fd, key, &mut value), 0);
+                sum += value;
+            }
+            check(sum);
+        }),
+        Peer::new("bpfsmith lookup", || {
+            let mut sum = 0;
+            for key in &keys {
+                sum += map.lookup(key).expect("no error").expect("it is there");
+            }
+            check(sum);
+        }),
+        Peer::new("bpfsmith lookup_into", || {
+            let (mut sum, mut value) = (0, 0);
+            for key in &keys {
+                assert!(map.lookup_into(key, &mut value).expect("no error"));
+                sum += value;
+            }
+            check(sum);
+        }),
+        Peer::new("libbpf", || {
+            let mut sum = 0;
+            for key in &keys {
+                let mut value = 0_u64;
+                assert_eq!(libbpf_lookup(fd, key, &mut value), 0);
+                sum += value;
+            }
+            check(sum);
+        }),
+        Peer::new("aya", || {
+            let mut sum = 0;
+            for key in &keys {
+                sum += match (&aya_hash, &aya_array) {
+                    (Some(map), _) => map.get(key, 0).expect("it is there"),
+                    (_, Some(map)) => map.get(key, 0).expect("it is there"),
+                    _ => 0,
+                };
+            }
+            check(sum);
+        }),
+    ];
+    measure(
+        &format!("{what} lookup"),
+        unit,
+        rounds,
+        least,
+        "raw system call",
+        peers,
+    );
+
+    let mut aya_hash = aya_hash;
+    let mut aya_array = aya_array;
+    let peers = vec![
+        Peer::new("raw system call", || {
+            for key in &keys {
+                let mut value = u64::from(*key);
+                assert_eq!(raw_elem(Cmd::MAP_UPDATE_ELEM, fd, key, &mut value), 0);
+            }
+        }),
+        Peer::new("bpfsmith update", || {
+            for key in &keys {
+                map.update(key, &u64::from(*key)).expect("no error");
+            }
+        }),
+        Peer::new("libbpf", || {
+            for key in &keys {
+                assert_eq!(libbpf_update(fd, key, &u64::from(*key)), 0);
+            }
+        }),
+        Peer::new("aya", || {
+            for key in &keys {
+                match (&mut aya_hash, &mut aya_array) {
+                    (Some(map), _) => map.insert(key, u64::from(*key), 0).expect("no error"),
+                    (_, Some(map)) => map.set(*key, u64::from(*key), 0).expect("no error"),
+                    _ => {}
+                }
+            }
+        }),
+    ];
+    measure(
+        &format!("{what} update"),
+        unit,
+        rounds,
+        least,
+        "raw system call",
+        peers,
+    );
+}
+
+fn percpu(what: &str, def: &MapDef<u32, u64>, rounds: usize) {
+    let map = PerCpuMap::create(def).expect("needs root");
+    let keys = shuffled(INDEXED);
+    let mut values = map.values();
+    for &key in &keys {
+        values.fill(&u64::from(key));
+        map.update(&key, &values).expect("there is room");
+    }
+    let fd = map.as_fd().as_raw_fd();
+    let cpus = values.len();
+    let expected: u64 = keys.iter().map(|&key| u64::from(key) * cpus as u64).sum();
+    let check = |sum: u64| assert_eq!(sum, expected, "a peer read something else");
+    let is_hash = def.shape().kind == MapType::PERCPU_HASH;
+    let aya_hash = is_hash.then(|| {
+        let data = aya_maps::Map::PerCpuHashMap(aya_data(&map));
+        aya_maps::PerCpuHashMap::<_, u32, u64>::try_from(data).expect("a hash")
+    });
+    let aya_array = (!is_hash).then(|| {
+        let data = aya_maps::Map::PerCpuArray(aya_data(&map));
+        aya_maps::PerCpuArray::<_, u64>::try_from(data).expect("an array")
+    });
+    // All buffers lie on the heap: what costs most beside the system call is each further page that is
+    // touched after it.
+    let mut buffer = vec![0_u64; cpus];
+    let mut other = vec![0_u64; cpus];
+    let peers = vec![
+        Peer::new("raw system call", || {
+            let mut sum = 0;
+            for key in &keys {
+                assert_eq!(raw_elem(Cmd::MAP_LOOKUP_ELEM, fd, key, &mut buffer[0]), 0);
+                sum += buffer.iter().sum::<u64>();
+            }
+            check(sum);
+        }),
+        Peer::new("bpfsmith lookup_into", || {
+            let mut sum = 0;
+            for key in &keys {
+                assert!(map.lookup_into(key, &mut values).expect("no error"));
+                sum += values.sum();
+            }
+            check(sum);
+        }),
+        Peer::new("libbpf", || {
+            let mut sum = 0;
+            for key in &keys {
+                assert_eq!(libbpf_lookup(fd, key, &mut other[0]), 0);
+                sum += other.iter().sum::<u64>();
+            }
+            check(sum);
+        }),
+        Peer::new("aya", || {
+            let mut sum = 0;
+            for key in &keys {
+                let values = match (&aya_hash, &aya_array) {
+                    (Some(map), _) => map.get(key, 0).expect("it is there"),
+                    (_, Some(map)) => map.get(key, 0).expect("it is there"),
+                    _ => continue,
+                };
+                sum += values.iter().sum::<u64>();
+            }
+            check(sum);
+        }),
+    ];
+    let unit = (keys.len(), "element");
+    let least = 4 * keys.len();
+    measure(
+        &format!("{what} lookup"),
+        unit,
+        rounds,
+        least,
+        "raw system call",
+        peers,
+    );
+}
+
+fn batch(rounds: usize) {
+    let map = Map::create(&HASH).expect("needs root");
+    let keys = shuffled(HASHED);
+    let values: Vec<u64> = keys.iter().copied().map(u64::from).collect();
+    map.update_many(&keys, &values).expect("there is room");
+    let fd = map.as_fd().as_raw_fd();
+    let unit = (keys.len(), "element");
+    let (mut raw_keys, mut raw_values) = (vec![0; keys.len()], vec![0; keys.len()]);
+    let (mut c_keys, mut c_values) = (vec![0; keys.len()], vec![0; keys.len()]);
+    let data = aya_data(&map);
+    let aya = aya_maps::HashMap::<_, u32, u64>::try_from(aya_maps::Map::HashMap(data));
+    let aya = aya.expect("a hash");
+    let mut all = Batch::with_room(keys.len());
+    let mut part = Batch::with_room(8192);
+    let peers = vec![
+        Peer::new("raw, 8192 at once", || {
+            assert_eq!(
+                raw_batches(fd, &mut raw_keys, &mut raw_values, 8192),
+                keys.len()
+            );
+        }),
+        Peer::new("bpfsmith batches, 8192 at once", || {
+            let mut count = 0;
+            let mut batches = map.batches();
+            while batches.read(&mut part).expect("no error") {
+                count += part.keys().len();
+            }
+            assert_eq!(count, keys.len());
+        }),
+        Peer::new("bpfsmith read_all", || {
+            map.read_all(&mut all).expect("no error");
+            assert_eq!(all.keys().len(), keys.len());
+        }),
+        Peer::new("libbpf, 8192 at once", || {
+            assert_eq!(
+                libbpf_batches(fd, &mut c_keys, &mut c_values, 8192),
+                keys.len()
+            );
+        }),
+        Peer::new("aya iterator (it has no batches)", || {
+            assert_eq!(aya.iter().filter(Result::is_ok).count(), keys.len());
+        }),
+    ];
+    measure(
+        "batch lookup",
+        unit,
+        rounds,
+        keys.len(),
+        "raw, 8192 at once",
+        peers,
+    );
+    let peers = vec![
+        Peer::new("raw", || {
+            assert_eq!(raw_update_batch(fd, &keys, &values), 0)
+        }),
+        Peer::new("bpfsmith update_many", || {
+            map.update_many(&keys, &values).expect("no error");
+        }),
+        Peer::new("libbpf", || {
+            assert_eq!(libbpf_update_batch(fd, &keys, &values), 0)
+        }),
+    ];
+    measure("batch update", unit, rounds, keys.len(), "raw", peers);
+}
+
+const EVENTS: u32 = 100_000;
+static RING: MapDef<(), ()> = MapDef::ringbuf("ring", 8 << 20);
+
+/// Writes that many records of 48 bytes, the first word counting.
+fn fill() -> Code {
+    let one = func("one").body(code![
+        store(R10.u64(-8), R1),
+        ringbuf_reserve(&RING, 48, 0),
+        R0.eq(0).then(ret(1)),
+        load(R2, R10.u64(-8)),
+        store(R0.u64(0), R2),
+        store(R0.u64(8), 1),
+        store(R0.u64(16), 2),
+        store(R0.u64(24), 3),
+        store(R0.u64(32), 4),
+        store(R0.u64(40), R2),
+        ringbuf_submit(R0, BPF_RB_NO_WAKEUP),
+        ret(0),
+    ]);
+    code![
+        store(R10.u64(-8), 0),
+        r#loop(EVENTS.cast_signed(), &one, R10.at(-8), 0),
+        exit()
+    ]
+}
+
+fn filler() -> (Prog, Handle) {
+    let program = Program::new(ProgType::SYSCALL, "fill", fill()).unwrap_or_else(|r| panic!("{r}"));
+    let maps = Maps::of(&program).expect("needs root");
+    let load = Load::new(&program).maps(&maps);
+    let load = load.flags(bpfsmith_uapi::flags::prog_load::BPF_F_SLEEPABLE);
+    let prog = load.load().unwrap_or_else(|error| panic!("{error:#}"));
+    let ring = maps.handle(RING.shape().name).expect("it was made");
+    (prog, ring)
+}
+
+fn ring(rounds: usize) {
+    let expected = u64::from(EVENTS) * u64::from(EVENTS - 1);
+    let check = |(count, words): (u64, u64)| {
+        assert_eq!(
+            (count, words),
+            (u64::from(EVENTS), expected),
+            "a peer read something else"
+        );
+    };
+    let run = |prog: &Prog| {
+        let done = prog.run().go().expect("it runs");
+        assert_eq!(done.retval, EVENTS);
+    };
+    let ours = filler();
+    let mut our_ring = RingBuf::of(&ours.1).expect("it is mapped");
+    let typed = filler();
+    let mut typed_ring = RingBuf::of(&typed.1).expect("it is mapped");
+    let libbpf = filler();
+    let mut libbpf_ring = LibbpfRing::new(libbpf.1.as_fd().as_raw_fd());
+    let aya = filler();
+    let data = aya_maps::Map::RingBuf(aya_data(&aya.1));
+    let mut aya_ring = aya_maps::RingBuf::try_from(data).expect("it is mapped");
+    let word = |bytes: &[u8], at: usize| {
+        let bytes = bytes[at..at + 8].try_into().expect("8 bytes");
+        u64::from_ne_bytes(bytes)
+    };
+    let peers = vec![
+        Peer::with(
+            "libbpf ring_buffer__consume",
+            || run(&libbpf.0),
+            |()| {
+                check(libbpf_ring.drain());
+            },
+        ),
+        Peer::with(
+            "bpfsmith consume",
+            || run(&ours.0),
+            |()| {
+                let (mut count, mut words) = (0, 0_u64);
+                let done = our_ring.consume(|record: &[u8]| {
+                    if record.len() == 48 {
+                        count += 1;
+                        words = words
+                            .wrapping_add(word(record, 0))
+                            .wrapping_add(word(record, 40));
+                    }
+                });
+                done.expect("no error");
+                check((count, words));
+            },
+        ),
+        Peer::with(
+            "bpfsmith for_each, typed",
+            || run(&typed.0),
+            |()| {
+                let (mut count, mut words) = (0, 0_u64);
+                let done = typed_ring.for_each(|record: &[u64; 6]| {
+                    count += 1;
+                    words = words.wrapping_add(record[0]).wrapping_add(record[5]);
+                });
+                done.expect("no error");
+                check((count, words));
+            },
+        ),
+        Peer::with(
+            "aya RingBuf::next",
+            || run(&aya.0),
+            |()| {
+                let (mut count, mut words) = (0, 0_u64);
+                while let Some(record) = aya_ring.next() {
+                    if record.len() == 48 {
+                        count += 1;
+                        words = words
+                            .wrapping_add(word(&record, 0))
+                            .wrapping_add(word(&record, 40));
+                    }
+                }
+                check((count, words));
+            },
+        ),
+    ];
+    let unit = (EVENTS as usize, "record");
+    measure(
+        "ring buffer drain",
+        unit,
+        rounds,
+        10 * EVENTS as usize,
+        "libbpf ring_buffer__consume",
+        peers,
+    );
+}
