@@ -84,10 +84,12 @@ impl Claim {
     pub(crate) fn of(map: &Map) -> Result<Claim, OpenError> {
         let id = info::map(map.as_fd())?.id;
         let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed
-            .insert(id)
-            .then_some(Claim(id))
-            .ok_or(OpenError::Taken)
+        // A claim takes itself back when it is dropped: there must not be one that was not granted.
+        if claimed.insert(id) {
+            Ok(Claim(id))
+        } else {
+            Err(OpenError::Taken)
+        }
     }
 }
 

@@ -96,12 +96,9 @@ impl Producer {
         Positions { consumer, producer }
     }
 
-    /// Reserves room for a record. Its bytes are what stood there before: write all of them.
-    ///
-    /// # Errors
-    /// [`NoRoom`].
+    /// Where a record of that length would start.
     #[inline]
-    pub fn reserve(&mut self, len: u32) -> Result<Reserved<'_>, NoRoom> {
+    fn place(&self, len: u32) -> Result<usize, NoRoom> {
         let needed = room(len);
         // The two highest bits of a length are flags.
         if needed > self.size || len & (BUSY | DISCARD) != 0 {
@@ -117,6 +114,28 @@ impl Producer {
         if needed > free {
             return Err(NoRoom::Full { needed, free });
         }
+        Ok(at)
+    }
+
+    /// Whether there is room for a record now.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when there never will be.
+    pub fn has_room(&self, len: u32) -> Result<bool, NoRoom> {
+        match self.place(len) {
+            Ok(_) => Ok(true),
+            Err(NoRoom::Full { .. }) => Ok(false),
+            Err(no_room) => Err(no_room),
+        }
+    }
+
+    /// Reserves room for a record. Its bytes are what stood there before: write all of them.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    #[inline]
+    pub fn reserve(&mut self, len: u32) -> Result<Reserved<'_>, NoRoom> {
+        let at = self.place(len)?;
         let reserved = Reserved {
             offset: page_size() + (at & (self.size - 1)),
             len,
@@ -127,7 +146,7 @@ impl Producer {
         reserved.word(0).store(len | BUSY, Ordering::Relaxed);
         // The kernel keeps a page number here in its own rings.
         reserved.word(4).store(0, Ordering::Relaxed);
-        let end = at.wrapping_add(needed);
+        let end = at.wrapping_add(room(len));
         reserved.producer.producer().store(end, Ordering::Release);
         Ok(reserved)
     }
