@@ -114,6 +114,64 @@ pub(crate) const ROWS: &[Row] = &[
         "the list changed since its revision was read: ask again with Cgroup::query",
     ),
     (
+        "netfilter",
+        "BPF_LINK_CREATE",
+        Errno::EBUSY,
+        "a program has this priority at this hook: choose another priority",
+    ),
+    (
+        "netfilter",
+        "BPF_LINK_CREATE",
+        Errno::ERANGE,
+        "the smallest and the largest priority are the kernel's; with defrag it must be above -400",
+    ),
+    (
+        "netfilter",
+        "BPF_LINK_CREATE",
+        Errno::EPROTO,
+        "there is no such hook: take one of NfHook",
+    ),
+    (
+        "netfilter",
+        "BPF_LINK_CREATE",
+        Errno::EAFNOSUPPORT,
+        "there is no such family: take one of NfProto",
+    ),
+    (
+        "netfilter",
+        "BPF_LINK_UPDATE",
+        Errno::EOPNOTSUPP,
+        "the kernel cannot replace programs here: attach the new one at another priority, then drop \
+         the old link",
+    ),
+    (
+        "netns",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "that is no network namespace",
+    ),
+    (
+        "netns",
+        "BPF_LINK_CREATE",
+        Errno::E2BIG,
+        "the hook is full: there is one program for the flow dissector and 64 for lookups",
+    ),
+    ("socket filter", "", Errno::ENOTSOCK, "that is no socket"),
+    ("reuseport", "", Errno::ENOTSOCK, "that is no socket"),
+    (
+        "reuseport",
+        "",
+        Errno::EINVAL,
+        "the socket has no SO_REUSEPORT, or is not bound yet",
+    ),
+    (
+        "sockmap",
+        "",
+        Errno::EBUSY,
+        "a map has one program of a kind and one kind of verdict: update the link that is there, or \
+         use another map",
+    ),
+    (
         "run",
         "BPF_PROG_TEST_RUN",
         Errno::ENOSPC,

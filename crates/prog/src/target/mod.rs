@@ -8,12 +8,14 @@ use std::os::fd::OwnedFd;
 
 mod attached;
 mod cgroup;
+mod netfilter;
 mod netkit;
 mod place;
 mod tcx;
 mod xdp;
 
 pub use cgroup::Cgroup;
+pub use netfilter::{Netfilter, NfHook, NfProto};
 pub use netkit::Netkit;
 pub use place::Beside;
 pub use tcx::Tcx;
