@@ -2,7 +2,7 @@
 
 use crate::blame::Refusal;
 use crate::hints;
-use bpfsmith_sys::Failed;
+use bpfsmith_sys::{Failed, Refused};
 use bpfsmith_uapi::map::Name;
 use bpfsmith_uapi::{AttachType, Errno, ProgType};
 use std::fmt;
@@ -116,6 +116,19 @@ impl Error {
             kind,
             object: object.into(),
             errno: failed.errno,
+        })
+    }
+
+    pub(crate) fn refused(
+        refused: Refused,
+        kind: &'static str,
+        object: impl Into<String>,
+    ) -> Error {
+        Error::Kernel(Kernel {
+            call: refused.call.to_owned(),
+            kind,
+            object: object.into(),
+            errno: refused.errno,
         })
     }
 

@@ -10,14 +10,21 @@ mod attached;
 mod cgroup;
 mod netfilter;
 mod netkit;
+mod netns;
+mod on_socket;
 mod place;
+mod reuseport;
+mod socket_filter;
 mod tcx;
 mod xdp;
 
 pub use cgroup::Cgroup;
 pub use netfilter::{Netfilter, NfHook, NfProto};
 pub use netkit::Netkit;
+pub use netns::Netns;
 pub use place::Beside;
+pub use reuseport::Reuseport;
+pub use socket_filter::SocketFilter;
 pub use tcx::Tcx;
 pub use xdp::Xdp;
 
