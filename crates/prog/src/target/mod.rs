@@ -15,6 +15,7 @@ mod on_socket;
 mod place;
 mod reuseport;
 mod socket_filter;
+mod sockmap;
 mod tcx;
 mod xdp;
 
@@ -25,6 +26,7 @@ pub use netns::Netns;
 pub use place::Beside;
 pub use reuseport::Reuseport;
 pub use socket_filter::SocketFilter;
+pub use sockmap::Sockmap;
 pub use tcx::Tcx;
 pub use xdp::Xdp;
 
