@@ -190,6 +190,129 @@ pub(crate) const ROWS: &[Row] = &[
         "a packet has at least 14 bytes and none for tracing types; a context must suit the type, \
          and its reserved members be 0",
     ),
+    (
+        "tracefs",
+        "open",
+        Errno::ENOENT,
+        "it is not mounted: `mount -t tracefs tracefs /sys/kernel/tracing`, or give its place with \
+         Tracepoint::tracefs",
+    ),
+    (
+        "tracefs",
+        "open",
+        Errno::EACCES,
+        "only root may look into tracefs, unless it was mounted with another mode",
+    ),
+    (
+        "kprobe",
+        "read /sys/bus/event_source/devices",
+        Errno::ENOENT,
+        "the kernel was built without CONFIG_KPROBE_EVENTS: use TpBtf, RawTracepoint or Fentry",
+    ),
+    (
+        "kprobe",
+        "perf_event_open",
+        Errno::EILSEQ,
+        "no instruction starts at that offset",
+    ),
+    (
+        "kprobe.multi",
+        "BPF_LINK_CREATE",
+        Errno::EOPNOTSUPP,
+        "the kernel was built without CONFIG_FPROBE: use Kprobe, Fentry or TpBtf",
+    ),
+    (
+        "kprobe.multi",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "such links came with Linux 5.18, sessions with 6.10",
+    ),
+    (
+        "uprobe",
+        "read /sys/bus/event_source/devices",
+        Errno::ENOENT,
+        "the kernel was built without CONFIG_UPROBE_EVENTS: use UprobeMulti",
+    ),
+    (
+        "uprobe",
+        "perf_event_open",
+        Errno::ESRCH,
+        "there is no process of that number",
+    ),
+    (
+        "uprobe.multi",
+        "BPF_LINK_CREATE",
+        Errno::ESRCH,
+        "there is no process of that number",
+    ),
+    (
+        "uprobe.multi",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "such links came with Linux 6.6, sessions with 6.13; an instruction must start at each \
+         offset",
+    ),
+    (
+        "uprobe.multi",
+        "BPF_LINK_CREATE",
+        Errno::EBADF,
+        "it must be a regular file with its whole path",
+    ),
+    (
+        "perf_event",
+        "perf_event_open",
+        Errno::ENOENT,
+        "nothing counts that here: virtual machines often have no hardware counters, \
+         Software::CpuClock is everywhere",
+    ),
+    (
+        "perf_event",
+        "perf_event_open",
+        Errno::ENODEV,
+        "that CPU is offline",
+    ),
+    (
+        "perf_event",
+        "perf_event_open",
+        Errno::EINVAL,
+        "a rate above kernel.perf_event_max_sample_rate, or a CPU that cannot exist",
+    ),
+    (
+        "fentry",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "cookies came with Linux 6.0",
+    ),
+    (
+        "fentry",
+        "BPF_RAW_TRACEPOINT_OPEN",
+        Errno::EBUSY,
+        "something else changes that function already",
+    ),
+    (
+        "freplace",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "the function of another target must have the same type as the one loaded for",
+    ),
+    (
+        "iter",
+        "BPF_LINK_CREATE",
+        Errno::EBADF,
+        "bpf_map_elem needs a map: Iter::map",
+    ),
+    (
+        "iter",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "this kind of iterator, or this kernel, takes no such parameter",
+    ),
+    (
+        "iter",
+        "BPF_ITER_CREATE",
+        Errno::EINVAL,
+        "the link is none of an iterator",
+    ),
 ];
 
 /// The advice for an error.

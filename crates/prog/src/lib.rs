@@ -19,6 +19,7 @@ pub mod target;
 mod error;
 mod globals;
 mod hints;
+mod ksyms;
 mod link;
 mod load;
 mod maps;
@@ -26,6 +27,7 @@ mod near;
 mod prog;
 mod resolve;
 mod run;
+mod tracefs;
 
 pub use error::{Error, Kernel, Result};
 pub use link::{Link, Way};

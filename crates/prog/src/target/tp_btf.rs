@@ -1,0 +1,48 @@
+//! Typed tracepoints: a trace event whose arguments the verifier knows.
+
+use super::raw_tracepoint::known;
+use super::{Hook, Target, typed};
+use crate::error::Result;
+use crate::link::Link;
+use crate::prog::Prog;
+use bpfsmith_uapi::{AttachType, ProgType};
+
+/// A trace event by its name alone (`sched_switch`), for `TRACING` programs: pointers among the
+/// arguments can be followed. Linux 5.5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpBtf {
+    name: String,
+    cookie: u64,
+}
+
+impl TpBtf {
+    /// The event of that name.
+    #[must_use]
+    pub fn named(name: &str) -> TpBtf {
+        TpBtf {
+            name: name.to_owned(),
+            cookie: 0,
+        }
+    }
+
+    /// With a number that the program reads with `get_attach_cookie`. Linux 6.10.
+    #[must_use]
+    pub fn cookie(mut self, cookie: u64) -> TpBtf {
+        self.cookie = cookie;
+        self
+    }
+}
+
+impl Target for TpBtf {
+    fn hook(&self) -> Result<Hook> {
+        Ok(Hook {
+            btf_id: known(&self.name)?,
+            ..Hook::plain(AttachType::TRACE_RAW_TP)
+        })
+    }
+
+    fn attach(&self, prog: &Prog) -> Result<Link> {
+        let names = ("tp_btf", self.name.as_str());
+        typed::attach(prog, ProgType::TRACING, &self.hook()?, self.cookie, names)
+    }
+}
