@@ -2,6 +2,7 @@
 
 use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::program::Target;
+use bpfsmith_btf::{Builder, IntEncoding, Linkage};
 use bpfsmith_maps::{Handle, PerCpuMap};
 use bpfsmith_sys::prog::{IsCounted, Load, Log, Records, TestRun};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -52,7 +53,7 @@ fn write(place: Place, count: i32) -> Code {
     code![
         mov(R1, NUMBER),
         (0..count).map(move |index| code![
-            store((place + index * 8).u64(), R1),
+            store(place.u64(index * 8), R1),
             add(R1, STEP),
         ]),
     ]
@@ -75,7 +76,7 @@ fn drop_one() -> Code {
 fn count() -> Code {
     code![
         add(NUMBER, 1),
-        store(VALUE.at(0).u64(), NUMBER),
+        store(VALUE.u64(0), NUMBER),
     ]
 }
 
@@ -87,7 +88,7 @@ fn by_reserve(ring: &MapDef<(), ()>, how: How) -> Code {
         R0.eq(0).then(code![drop_one(), ret(0)]),
         mov(RECORD, R0),
         write(RECORD.at(0), 6),
-        load(R2, VALUE.at(8).u64()),
+        load(R2, VALUE.u64(8)),
         (how == How::Discard).then(|| code![
             mov(R1, NUMBER),
             rem(R1, 3),
@@ -111,7 +112,7 @@ fn by_output(ring: &MapDef<(), ()>) -> Code {
         mov(R3, NUMBER),
         and(R3, 63),
         add(R3, 1),
-        load(R4, VALUE.at(8).u64()),
+        load(R4, VALUE.u64(8)),
         ringbuf_output(ring, bytes, R3, R4),
         W0.ne(0).then(code![drop_one(), ret(0)]),
         count(),
@@ -127,7 +128,7 @@ pub(crate) fn around(state: &MapDef<u32, State>, body: Code) -> Code {
         map_lookup_elem(state, key),
         R0.eq(0).then(ret(0)),
         mov(VALUE, R0),
-        load(NUMBER, VALUE.at(0).u64()),
+        load(NUMBER, VALUE.u64(0)),
         body,
         ret(1),
     ]
@@ -153,6 +154,16 @@ pub(crate) fn load_with(program: &Program, maps: &[(&str, &Handle)]) -> OwnedFd 
         insns[at + 1] = insns[at + 1] & 0x0f | 0x10;
         insns[at + 4..at + 8].copy_from_slice(&map.as_fd().as_raw_fd().to_ne_bytes());
     }
+    // Callbacks are only taken with a description of every function.
+    let mut types = Builder::new();
+    let int = types.int("int", 4, IntEncoding::SIGNED);
+    let proto = types.func_proto(int, &[]);
+    let funcs = program.funcs().iter();
+    let funcs = funcs.map(|func| (func.at, types.func(&func.name, proto, Linkage::STATIC)));
+    let funcs: Vec<_> = funcs.collect();
+    let funcs = types.func_info(funcs);
+    let blob = types.build().unwrap();
+    let btf = bpfsmith_sys::misc::load_btf(&blob, &mut Log::default(), None).unwrap();
     let mut text = vec![0; 1 << 20];
     let mut log = Log {
         level: 1,
@@ -167,8 +178,11 @@ pub(crate) fn load_with(program: &Program, maps: &[(&str, &Handle)]) -> OwnedFd 
         flags: 0,
         ifindex: 0,
         attach_type: 0,
-        btf: None,
-        funcs: Records::default(),
+        btf: Some(btf.as_fd()),
+        funcs: Records {
+            bytes: &funcs,
+            size: 8,
+        },
         lines: Records::default(),
         attach_btf_id: 0,
         attach_to: None,
@@ -178,7 +192,12 @@ pub(crate) fn load_with(program: &Program, maps: &[(&str, &Handle)]) -> OwnedFd 
         signature: None,
     };
     let loaded = bpfsmith_sys::prog::load(&load, &mut log);
-    loaded.unwrap_or_else(|failed| panic!("{failed}\n{}", String::from_utf8_lossy(&text)))
+    loaded.unwrap_or_else(|failed| {
+        panic!(
+            "{failed}\n{}",
+            String::from_utf8_lossy(&text).trim_end_matches('\0')
+        )
+    })
 }
 
 pub(crate) fn run(program: &OwnedFd, repeat: u32) -> u32 {
@@ -208,7 +227,7 @@ impl Producer {
 
     /// A program around a body.
     pub(crate) fn of(body: Code, maps: &[(&str, &Handle)]) -> Producer {
-        let program = Program::new(ProgType::XDP, "produce", around(&STATE, body));
+        let program = Program::new(ProgType::SCHED_CLS, "produce", around(&STATE, body));
         let program = program.unwrap_or_else(|report| panic!("{report}"));
         let state = Handle::create(STATE.shape()).unwrap();
         let drops = PerCpuMap::create(&DROPS).unwrap();

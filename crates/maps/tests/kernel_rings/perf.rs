@@ -21,7 +21,7 @@ fn output() -> Code {
         perf_event_output(R9, &EVENTS, R3, bytes, R5),
         W0.ne(0).then(ret(0)),
         add(R7, 1),
-        store(R6.at(0).u64(), R7),
+        store(R6.u64(0), R7),
     ]
 }
 

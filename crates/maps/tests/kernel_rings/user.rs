@@ -18,21 +18,21 @@ fn drain() -> Code {
         store(word.u64(0), 0),
         dynptr_read(word, 8, R1, 0, 0),
         load(R1, word.u64(0)),
-        load(R2, R6.at(0).u64()),
+        load(R2, R6.u64(0)),
         add(R2, R1),
-        store(R6.at(0).u64(), R2),
+        store(R6.u64(0), R2),
         mov(R0, 0),
         exit(),
     ]);
     code![
         store(sum.u64(0), 0),
         user_ringbuf_drain(&ORDERS, &add_one, sum, 0),
-        load(R1, R6.at(8).u64()),
+        load(R1, R6.u64(8)),
         add(R1, R0),
-        store(R6.at(8).u64(), R1),
+        store(R6.u64(8), R1),
         load(R1, sum.u64(0)),
         add(R7, R1),
-        store(R6.at(0).u64(), R7),
+        store(R6.u64(0), R7),
     ]
 }
 
