@@ -125,7 +125,7 @@ rows! {
     MAP_CREATE, STORAGE, EINVAL, |map| map.entries != 0, "local storage has 0 entries";
     MAP_CREATE, STORAGE, EINVAL, |map| map.flags & BPF_F_NO_PREALLOC == 0,
         "local storage demands BPF_F_NO_PREALLOC";
-    MAP_CREATE, STORAGE, EINVAL, always, "local storage demands types: MapDef::described";
+    MAP_CREATE, STORAGE, EINVAL, always, "local storage demands types (MapDef::described), or the kernel is too old for it";
     MAP_CREATE, &[MapType::ARENA], EINVAL, |map| map.flags & BPF_F_MMAPABLE == 0,
         "an arena demands BPF_F_MMAPABLE";
     MAP_CREATE, &[MapType::CGROUP_STORAGE, MapType::PERCPU_CGROUP_STORAGE], EINVAL,
@@ -169,7 +169,7 @@ rows! {
     MAP_UPDATE_ELEM, &[MapType::CPUMAP], EOVERFLOW, always, "a CPU's queue has at most 16384 places";
     MAP_DELETE_ELEM, FIXED, EINVAL, always, "elements of an array stay: write zeros instead";
     MAP_LOOKUP_AND_DELETE_ELEM, ANY, ENOTSUPP, always, "this kind cannot: look up, then delete";
-    MAP_FREEZE, ANY, EBUSY, always, "it is mapped for writing; or frozen already";
+    MAP_FREEZE, ANY, EBUSY, always, "it is frozen already, or mapped for writing";
     MAP_FREEZE, ANY, EPERM, always, "it is frozen already, or open for reading alone";
     OBJ_PIN, ANY, EPERM, always, "the directory is not in a bpffs: mount -t bpf none DIR";
     OBJ_PIN, ANY, EEXIST, always, "the name is taken";

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
-use bpfsmith_gate::{bpffs, cgroup, needs};
+use bpfsmith_gate::{bpffs, cgroup, needs, version};
 use bpfsmith_maps::{
     Handle, Map, ObjectMap, Options, PerCpuMap, Problem, Target, TargetMap, hints, list,
 };
@@ -65,6 +65,10 @@ fn each_row_is_provoked() {
         .filter(|hint| !seen.0.contains(hint))
         // Needs a process without rights: see kernel_faults.
         .filter(|hint| !hint.starts_with("it takes CAP_BPF"))
+        // Linux 6.1 says that with EBUSY, as for a map that is mapped.
+        .filter(|hint| {
+            version().major > 6 || version().minor > 1 || !hint.contains("reading alone")
+        })
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }
