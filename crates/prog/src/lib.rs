@@ -9,11 +9,13 @@
 //! | see what is loaded | [`list`] |
 //! | find a function in a program or library | [`elf`] |
 //! | know the running kernel's types | [`kernel`] |
+//! | know what the running kernel can do | [`probe`] |
 
 pub mod blame;
 pub mod elf;
 pub mod kernel;
 pub mod list;
+pub mod probe;
 pub mod target;
 
 mod error;
