@@ -16,6 +16,7 @@ macro_rules! example {
     };
 }
 
+example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(checker, "../examples/checker.rs");
 example!(hello_listing, "../examples/hello_listing.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
@@ -49,4 +50,9 @@ fn xdp_drop_counter() {
 #[test]
 fn packet_histogram() {
     assert_snapshot!(listing(&packet_histogram::program()));
+}
+
+#[test]
+fn cgroup_connect_log() {
+    assert_snapshot!(listing(&cgroup_connect_log::program()));
 }
