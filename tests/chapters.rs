@@ -2,15 +2,34 @@
 
 use bpfsmith::dsl::Program;
 
-#[expect(unreachable_pub, reason = "a chapter is a program of its own")]
-#[path = "../tutorials/part-1-fundamentals/03-checker.rs"]
-mod checker;
-#[expect(unreachable_pub, reason = "a chapter is a program of its own")]
-#[path = "../tutorials/part-1-fundamentals/01-first-listing.rs"]
-mod first_listing;
-#[expect(unreachable_pub, reason = "a chapter is a program of its own")]
-#[path = "../tutorials/part-1-fundamentals/02-fragments.rs"]
-mod fragments;
+/// Takes a chapter in as a module.
+macro_rules! chapter {
+    ($name:ident, $file:literal) => {
+        #[expect(unreachable_pub, reason = "a chapter is a program of its own")]
+        #[path = $file]
+        mod $name;
+    };
+}
+
+chapter!(checker, "../tutorials/part-1-fundamentals/03-checker.rs");
+chapter!(
+    first_listing,
+    "../tutorials/part-1-fundamentals/01-first-listing.rs"
+);
+chapter!(
+    fragments,
+    "../tutorials/part-1-fundamentals/02-fragments.rs"
+);
+
+// What these do in the kernel, another file of tests sees.
+chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
+chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
+chapter!(
+    ring_buffers,
+    "../tutorials/part-2-kernel/03-ring-buffers.rs"
+);
+chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
+chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 
 /// A program without warnings, as its stable listing.
 #[track_caller]
@@ -43,4 +62,32 @@ fn the_checker_tells_all() {
     checker::run();
     insta::assert_snapshot!(checker::report());
     insta::assert_snapshot!(listing(&checker::program()));
+}
+
+#[test]
+fn maps() {
+    insta::assert_snapshot!(listing(&maps::program()));
+}
+
+#[test]
+fn the_first_xdp_program() {
+    insta::assert_snapshot!(listing(&first_xdp::program()));
+}
+
+#[test]
+fn ring_buffers() {
+    insta::assert_snapshot!(listing(&ring_buffers::program()));
+}
+
+#[test]
+fn what_the_verifier_refuses_passes_the_checker() {
+    for (program, _) in verifier::refused() {
+        assert_eq!(program.warnings(), [], "{}", program.name());
+    }
+    insta::assert_snapshot!(listing(&verifier::program()));
+}
+
+#[test]
+fn testing() {
+    insta::assert_snapshot!(listing(&testing::program()));
 }

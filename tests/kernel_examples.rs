@@ -3,8 +3,8 @@
 use bpfsmith_gate::needs;
 use std::error::Error;
 
-/// Takes an example or a chapter in as a module.
-macro_rules! file {
+/// Takes an example in as a module.
+macro_rules! example {
     ($name:ident, $file:literal) => {
         #[expect(
             unreachable_pub,
@@ -16,8 +16,27 @@ macro_rules! file {
     };
 }
 
-file!(packet_histogram, "../examples/packet_histogram.rs");
-file!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+/// Takes a chapter in as a module.
+macro_rules! chapter {
+    ($name:ident, $file:literal) => {
+        #[expect(unreachable_pub, reason = "a chapter is a program of its own")]
+        #[path = $file]
+        mod $name;
+    };
+}
+
+example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
+example!(packet_histogram, "../examples/packet_histogram.rs");
+example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+
+chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
+chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
+chapter!(
+    ring_buffers,
+    "../tutorials/part-2-kernel/03-ring-buffers.rs"
+);
+chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
+chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
 
 /// Fails with the error's own words.
 #[track_caller]
@@ -37,4 +56,40 @@ fn xdp_drop_counter() {
 fn packet_histogram() {
     needs!(Root, NetNs, Veth, XdpLink);
     works(packet_histogram::run());
+}
+
+#[test]
+fn cgroup_connect_log() {
+    needs!(Root, NetNs, Loopback, Cgroup2, CgroupBpf, RingBuf);
+    works(cgroup_connect_log::run());
+}
+
+#[test]
+fn chapter_2_1_maps() {
+    needs!(Root, Bpf);
+    works(maps::run());
+}
+
+#[test]
+fn chapter_2_2_first_xdp() {
+    needs!(Root, NetNs, Veth, XdpLink);
+    works(first_xdp::run());
+}
+
+#[test]
+fn chapter_2_3_ring_buffers() {
+    needs!(Root, RingBuf);
+    works(ring_buffers::run());
+}
+
+#[test]
+fn chapter_2_4_verifier() {
+    needs!(Root, Bpf, RingBuf);
+    works(verifier::run());
+}
+
+#[test]
+fn chapter_2_5_testing() {
+    needs!(Root, Bpf);
+    works(testing::run());
 }
