@@ -47,6 +47,8 @@ pub(crate) enum From<'a> {
     Fd(BorrowedFd<'a>, u64),
     /// The same, at this address, unless something is there.
     FdAt(BorrowedFd<'a>, usize),
+    /// An object, of which nobody else is to see our writes.
+    Private(BorrowedFd<'a>),
     /// Nothing: zeroes.
     Zeroes,
 }
@@ -63,6 +65,7 @@ impl Region {
                 let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
                 (*address, flags, fd.as_raw_fd(), 0)
             }
+            From::Private(fd) => (0, libc::MAP_PRIVATE, fd.as_raw_fd(), 0),
             From::Zeroes => (0, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         };
         let offset = offset.try_into().map_err(|_| refused(Errno::EOVERFLOW))?;
@@ -406,7 +409,8 @@ impl KernelBtf {
             .metadata()
             .map_err(|error| Refused::of("stat", &error))?;
         let len = usize::try_from(status.len()).map_err(|_| invalid)?;
-        let region = Region::map(&From::Fd(file.as_fd(), 0), len, Read::PROTECTION)?;
+        // The kernel refuses to share these pages, even for reading.
+        let region = Region::map(&From::Private(file.as_fd()), len, Read::PROTECTION)?;
         Ok(KernelBtf { region, len })
     }
 }

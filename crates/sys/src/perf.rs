@@ -491,8 +491,7 @@ pub struct Count {
 }
 
 impl PerfEvent {
-    fn request(&self, call: &'static str, request: u64, value: u64) -> Answer<()> {
-        let request = request as libc::Ioctl;
+    fn request(&self, call: &'static str, request: libc::Ioctl, value: u64) -> Answer<()> {
         // SAFETY: these requests take a number, not an address.
         match unsafe { libc::ioctl(self.0.as_raw_fd(), request, value) } {
             -1 => Err(Refused::last(call)),
