@@ -10,7 +10,7 @@ static USER: MapDef<(), ()> = MapDef::new(MapType::USER_RINGBUF, "bs_rings_user"
 static PERF: MapDef<u32, u32> = MapDef::new(MapType::PERF_EVENT_ARRAY, "bs_rings_perf", 64);
 
 fn mappings() -> usize {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
     let is_ours = |line: &&str| line.contains("bpf-map") || line.contains("perf_event");
     maps.lines().filter(is_ours).count()
 }
@@ -21,7 +21,6 @@ fn nothing_is_left_of_ten_thousand_rings() {
     let before = open_fds();
     for _ in 0..5000 {
         let ring = RingBuf::create(&RING).unwrap();
-        assert!(mappings_of_one(&ring));
         let user = UserRing::create(&USER).unwrap();
         drop((RingSet::new(ring).unwrap(), user));
     }
@@ -40,8 +39,4 @@ fn nothing_is_left_of_ten_thousand_rings() {
     let after = open_fds();
     assert_eq!(after.opened_since(&before).to_string(), "");
     assert_eq!(mappings(), 0);
-}
-
-fn mappings_of_one(ring: &RingBuf) -> bool {
-    ring.positions().used() == 0
 }

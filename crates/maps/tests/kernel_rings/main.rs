@@ -1,5 +1,7 @@
 //! Rings: programs write, we read, and the other way round; what arrived is compared byte by byte.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 mod fill;
 mod perf;
 mod ring;
