@@ -77,6 +77,12 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     (
         "netkit",
+        "BPF_LINK_CREATE",
+        Errno::EEXIST,
+        "the program is on this hook already, where each can be only once: load it again",
+    ),
+    (
+        "netkit",
         "",
         Errno::ENXIO,
         "no netkit device: give the index of the primary side",
@@ -332,4 +338,18 @@ pub(crate) fn find(kind: &str, call: &str, errno: Errno) -> Option<&'static str>
             Errno::EMFILE => Some("too many open files: raise `ulimit -n` or drop handles"),
             _ => None,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROWS, find};
+
+    #[test]
+    fn no_row_hides_another() {
+        let or_any = |name: &'static str| if name.is_empty() { "any" } else { name };
+        for row in ROWS {
+            let found = find(or_any(row.0), or_any(row.1), row.2);
+            assert_eq!(found, Some(row.3), "{row:?}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ fn cycle(
 
 #[test]
 fn thousands_of_cycles_leave_nothing() {
-    needs!(Root, NetNs, Veth, Tcx, SkLookup, Cgroup2, CgroupBpf);
+    needs!(Root, NetNs, Veth, Clsact, SkLookup, Cgroup2, CgroupBpf);
     let program = |kind, verdict: i32| Program::new(kind, "cycle", code![ret(verdict)]).unwrap();
     let (xdp, tc) = (
         program(ProgType::XDP, XDP_PASS),

@@ -320,6 +320,9 @@ fn a_socket_filter_chooses_by_number() {
     );
     let done = prog.attach(&Reuseport::of(&lone));
     check_refused(done, Errno::EINVAL, "SO_REUSEPORT");
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let done = prog.attach(&Reuseport::of(&file));
+    check_refused(done, Errno::ENOTSOCK, "no socket");
     let pass = code![ret(XDP_PASS)];
     let xdp = load_to(
         &bpfsmith_prog::target::Xdp::on(0),

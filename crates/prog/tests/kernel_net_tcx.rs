@@ -277,8 +277,8 @@ mod netkit {
     const IFLA_INFO_DATA: u16 = 2;
     const IFLA_NETKIT_PEER_INFO: u16 = 1;
 
-    /// Two machines with a netkit device between them, and the index of the primary side.
-    fn make() -> (Node, Node, u32) {
+    /// Two machines with a netkit device between them, and the indexes of its two sides.
+    fn make() -> (Node, Node, [u32; 2]) {
         let (near, far) = (Node::new().unwrap(), Node::new().unwrap());
         let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
             .fixed(&[0; 16])
@@ -302,7 +302,7 @@ mod netkit {
             node.net.add_address(&address).unwrap();
             node.net.set_up(index).unwrap();
         }
-        (near, far, primary.index.0)
+        (near, far, [primary.index.0, peer.index.0])
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod netkit {
             loaded(0, TCX_NEXT, &mut maps),
             loaded(1, TCX_DROP, &mut maps),
         );
-        let (near, far, index) = make();
+        let (near, far, [index, _]) = make();
         let server = far.run(|| UdpSocket::bind("10.0.0.1:7")).unwrap().unwrap();
         let client = near.run(|| UdpSocket::bind("10.0.0.2:0")).unwrap().unwrap();
         server.set_read_timeout(Some(net_bench::LIMIT)).unwrap();
@@ -345,5 +345,23 @@ mod netkit {
         client.set_read_timeout(Some(net_bench::LIMIT)).unwrap();
         client.recv(&mut packet).unwrap();
         assert_eq!(packet[0], 4);
+    }
+
+    #[test]
+    fn sides_and_indexes_are_not_mistaken() {
+        needs!(Root, NetNs, Netkit);
+        let prog = loaded(0, TCX_NEXT, &mut Maps::new());
+        let (near, far, [primary, peer]) = make();
+        let done = far.run(|| prog.attach(&Netkit::primary(peer))).unwrap();
+        check_refused(done, Errno::EACCES, "that is the peer");
+        let missing = Netkit::primary(i32::MAX.cast_unsigned());
+        let done = near.run(|| prog.attach(&missing)).unwrap();
+        check_refused(done, Errno::ENODEV, "no such device");
+        let on = Netkit::peer(primary);
+        let mut link = near.run(|| prog.attach(&on)).unwrap().unwrap();
+        let done = near.run(|| prog.attach(&on)).unwrap();
+        check_refused(done, Errno::EEXIST, "once");
+        near.net.delete_link(IfIndex(primary)).unwrap();
+        check_refused(link.update(&prog), Errno::ENOLINK, "vanished");
     }
 }

@@ -22,13 +22,9 @@ pub(super) struct Attach<'a> {
 impl Attach<'_> {
     pub(super) fn run(self, prog: &Prog) -> Result<Link> {
         let (kind, object) = (self.kind, self.object);
-        let keep = |fd: BorrowedFd<'_>| {
-            fd.try_clone_to_owned()
-                .map_err(|error| Error::io("fcntl F_DUPFD_CLOEXEC", kind, object.clone(), &error))
-        };
         let attached = Attached {
-            to: keep(self.to)?,
-            prog: keep(prog.as_fd())?,
+            to: keep(self.to, kind, &object)?,
+            prog: keep(prog.as_fd(), kind, &object)?,
             attach_type: self.attach_type,
             flags: self.flags,
             kind,
@@ -69,18 +65,23 @@ impl Undo for Attached {
     }
 
     fn update(&mut self, new: &Prog) -> Option<Result<()>> {
+        Some(self.swap(new))
+    }
+}
+
+impl Attached {
+    fn swap(&mut self, new: &Prog) -> Result<()> {
+        let kept = keep(new.as_fd(), self.kind, &self.object)?;
         // Where one program stands alone, the next one takes its place without being told to.
         let old = (self.flags & BPF_F_ALLOW_MULTI != 0).then(|| self.prog.as_fd());
-        Some(self.put(new.as_fd(), old).and_then(|()| {
-            self.prog = new.as_fd().try_clone_to_owned().map_err(|error| {
-                Error::io(
-                    "fcntl F_DUPFD_CLOEXEC",
-                    self.kind,
-                    self.object.clone(),
-                    &error,
-                )
-            })?;
-            Ok(())
-        }))
+        self.put(new.as_fd(), old)?;
+        self.prog = kept;
+        Ok(())
     }
+}
+
+/// An fd of one's own.
+fn keep(fd: BorrowedFd<'_>, kind: &'static str, object: &str) -> Result<OwnedFd> {
+    fd.try_clone_to_owned()
+        .map_err(|error| Error::io("fcntl F_DUPFD_CLOEXEC", kind, object, &error))
 }
