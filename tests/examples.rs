@@ -20,6 +20,9 @@ example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(checker, "../examples/checker.rs");
 example!(hello_listing, "../examples/hello_listing.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
+example!(syscall_counter, "../examples/syscall_counter.rs");
+example!(task_iterator, "../examples/task_iterator.rs");
+example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
 
 /// A program without warnings, as its stable listing.
@@ -55,4 +58,21 @@ fn packet_histogram() {
 #[test]
 fn cgroup_connect_log() {
     assert_snapshot!(listing(&cgroup_connect_log::program()));
+}
+
+#[test]
+fn syscall_counter() {
+    assert_snapshot!(listing(&syscall_counter::program()));
+}
+
+#[test]
+fn task_iterator() {
+    assert_snapshot!(listing(&task_iterator::program()));
+}
+
+// Where the argument of a function is, depends on the processor.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn uprobe_malloc() {
+    assert_snapshot!(listing(&uprobe_malloc::program()));
 }

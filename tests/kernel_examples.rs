@@ -27,6 +27,9 @@ macro_rules! chapter {
 
 example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
+example!(syscall_counter, "../examples/syscall_counter.rs");
+example!(task_iterator, "../examples/task_iterator.rs");
+example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
 
 chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
@@ -62,6 +65,24 @@ fn packet_histogram() {
 fn cgroup_connect_log() {
     needs!(Root, NetNs, Loopback, Cgroup2, CgroupBpf, RingBuf);
     works(cgroup_connect_log::run());
+}
+
+#[test]
+fn syscall_counter() {
+    needs!(Root, Tracefs, Tracepoint, RingBuf);
+    works(syscall_counter::run());
+}
+
+#[test]
+fn task_iterator() {
+    needs!(Root, Btf, Iterators);
+    works(task_iterator::run());
+}
+
+#[test]
+fn uprobe_malloc() {
+    needs!(Root, Uprobe);
+    works(uprobe_malloc::run());
 }
 
 #[test]
