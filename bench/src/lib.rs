@@ -1,6 +1,7 @@
 //! One program, written with every peer, and what the benchmarks need around it.
 
 pub mod count;
+pub mod first_load;
 pub mod peers;
 pub mod programs;
 pub mod rounds;

@@ -250,3 +250,18 @@ impl Drop for LibbpfRing {
         unsafe { c::ring_buffer__free(self.ring) };
     }
 }
+
+/// `bpf_prog_load` with instructions as they are; the fd, or a negative number.
+pub fn libbpf_load(insns: &[u8]) -> c_int {
+    // SAFETY: there are `insn_cnt` instructions, and names are zero-terminated.
+    unsafe {
+        c::bpf_prog_load(
+            c::BPF_PROG_TYPE_SOCKET_FILTER,
+            c"sock1k".as_ptr(),
+            c"GPL".as_ptr(),
+            insns.as_ptr().cast(),
+            (insns.len() / 8) as c::size_t,
+            std::ptr::null_mut(),
+        )
+    }
+}

@@ -44,15 +44,21 @@ impl Builder {
     /// The texts become part of the BTF: call this before [`build`](Builder::build). Lines end at
     /// 4194303 and columns at 1023; what is behind counts as the last one.
     pub fn line_info<'a>(&mut self, lines: impl IntoIterator<Item = Line<'a>>) -> Vec<u8> {
-        let mut out = Vec::new();
+        let lines = lines.into_iter();
+        let mut out =
+            Vec::with_capacity(lines.size_hint().1.unwrap_or(0) * LINE_INFO_SIZE as usize);
         let mut before = None;
+        let (mut files, mut texts) = (Last::default(), Last::default());
         for line in lines {
             self.ascending("line", &mut before, line.slot);
-            let (file, text) = (self.string(line.file), self.string(line.text));
+            let (file, text) = (files.offset(self, line.file), texts.offset(self, line.text));
             let place = line.line.min((1 << 22) - 1) << 10 | line.column.min((1 << 10) - 1);
-            for word in [line.slot, file, text, place] {
-                out.extend(self.order.bytes(word));
+            let mut record = [0; LINE_INFO_SIZE as usize];
+            let words = [line.slot, file, text, place];
+            for (to, word) in record.chunks_exact_mut(4).zip(words) {
+                to.copy_from_slice(&self.order.bytes(word));
             }
+            out.extend_from_slice(&record);
         }
         out
     }
@@ -62,5 +68,23 @@ impl Builder {
             self.fail(BuildError::Order { what, slot, before });
         }
         *before = Some(slot);
+    }
+}
+
+/// The string that was added last: neighbouring lines mostly share theirs, and then the same bytes in
+/// memory.
+#[derive(Default)]
+struct Last<'a> {
+    text: &'a str,
+    offset: u32,
+}
+
+impl<'a> Last<'a> {
+    fn offset(&mut self, builder: &mut Builder, text: &'a str) -> u32 {
+        if !std::ptr::eq(self.text, text) || self.offset == 0 {
+            self.offset = builder.string(text);
+            self.text = text;
+        }
+        self.offset
     }
 }
