@@ -92,6 +92,9 @@ needs_table! {
     Netkit, 6.7, [NETKIT], facts, BUILT;
     /// Tracing programs on kernel functions: fentry, fexit, fmod_ret.
     Fentry, 5.5, [DYNAMIC_FTRACE_WITH_DIRECT_CALLS], fentry, BUILT;
+    /// Programs that change results or sleep, on functions that the kernel opened for that and not
+    /// for the injection of errors.
+    FmodRet, 6.2, [DYNAMIC_FTRACE_WITH_DIRECT_CALLS], facts, NEWER;
     /// Security modules written in BPF.
     Lsm, 5.7, [BPF_LSM], lsm, "boot with lsm=…,bpf";
     /// Security modules written in BPF, for one control group.
@@ -108,6 +111,8 @@ needs_table! {
     Uprobe, 4.17, [UPROBE_EVENTS], uprobe_pmu, BUILT;
     /// One link for programs at many places of a user's file.
     UprobeMulti, 6.6, [UPROBES], uprobe_multi, NEWER;
+    /// A uprobe.multi link whose entry decides about its return.
+    UprobeSession, 6.13, [UPROBES], facts, NEWER;
     /// Programs at the kernel's trace events, those of system calls among them.
     Tracepoint, 4.7, [BPF_EVENTS, FTRACE_SYSCALLS], syscall_events, BUILT;
     /// Programs at trace events with the event's raw arguments.
@@ -164,6 +169,8 @@ needs_table! {
     NetfilterDefrag, 6.6, [NETFILTER_BPF_LINK, NF_DEFRAG_IPV4], facts, BUILT;
     /// Programs that walk over kernel objects.
     Iterators, 5.8, [DEBUG_INFO_BTF], iterator, NEWER;
+    /// Such programs for one process, thread or control group.
+    IteratorsOfOne, 6.1, [DEBUG_INFO_BTF], facts, NEWER;
     /// Software events of perf, such as the clock of a CPU.
     PerfEvents, 4.9, [PERF_EVENTS], software_pmu, BUILT;
     /// Device maps with keys of any value.

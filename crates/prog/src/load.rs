@@ -41,6 +41,7 @@ pub struct Load<'a> {
     log_level: u32,
     log_limit: usize,
     lines: Lines,
+    context: Option<&'a str>,
     initial: Initial,
 }
 
@@ -90,6 +91,7 @@ impl<'a> Load<'a> {
             log_level: 0,
             log_limit: 64 << 20,
             lines: Lines::Told,
+            context: None,
             initial: Initial::default(),
         }
     }
@@ -193,6 +195,14 @@ impl<'a> Load<'a> {
         self
     }
 
+    /// With the name of the context's structure (`xdp_md`, `__sk_buff`) told to the kernel: what
+    /// [`Freplace`](crate::target::Freplace) demands of both programs. It goes with the lines.
+    #[must_use]
+    pub fn context(mut self, structure: &'a str) -> Load<'a> {
+        self.context = Some(structure);
+        self
+    }
+
     /// Has the kernel verify the program.
     ///
     /// # Errors
@@ -207,7 +217,7 @@ impl<'a> Load<'a> {
             self.token,
         )?;
         if self.lines == Lines::Told {
-            resolved.tell_lines(self.program, self.token);
+            resolved.tell_lines(self.program, self.context, self.token);
         }
         let mut account = Account {
             lines_refused: resolved.lines_refused,

@@ -7,7 +7,7 @@ use crate::load::kernel_name;
 use crate::maps::Maps;
 use bpfsmith_asm::isa::{Order, Raw};
 use bpfsmith_asm::program::{Line, Program, Section, Target};
-use bpfsmith_btf::{Builder, IntEncoding, Kind, Linkage, identifier};
+use bpfsmith_btf::{Builder, IntEncoding, Kind, Linkage, TypeId, identifier};
 use bpfsmith_maps::Handle;
 use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::prog::Log;
@@ -114,19 +114,38 @@ impl Resolved {
 
     /// Makes the records of functions and lines. Where the kernel does not take them, the program
     /// goes without, and the account says so.
-    pub(crate) fn tell_lines(&mut self, program: &Program, token: Option<BorrowedFd<'_>>) {
+    ///
+    /// With the name of the context's structure, the main function is a global one that takes it:
+    /// only such a function can be replaced, or replace another.
+    pub(crate) fn tell_lines(
+        &mut self,
+        program: &Program,
+        context: Option<&str>,
+        token: Option<BorrowedFd<'_>>,
+    ) {
         if program.lines().is_empty() || program.funcs().is_empty() {
             return;
         }
         let mut builder = Builder::new();
         let int = builder.int("int", 4, IntEncoding::SIGNED);
         let proto = builder.func_proto(int, &[]);
+        let main = context.map(|name| {
+            // The kernel compares names only.
+            let members: [(&str, TypeId, u32); 0] = [];
+            let context = builder.structure(name, 0, members);
+            let pointer = builder.pointer(context);
+            builder.func_proto(int, &[("ctx", pointer)])
+        });
         let funcs: Vec<_> = program
             .funcs()
             .iter()
             .map(|func| {
                 let name = identifier(&func.name);
-                (func.at, builder.func(&name, proto, Linkage::STATIC))
+                let (proto, linkage) = match main {
+                    Some(main) if func.at == 0 => (main, Linkage::GLOBAL),
+                    _ => (proto, Linkage::STATIC),
+                };
+                (func.at, builder.func(&name, proto, linkage))
             })
             .collect();
         let funcs = builder.func_info(funcs);
