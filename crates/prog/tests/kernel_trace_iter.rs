@@ -98,10 +98,7 @@ fn every_pass_over_tasks_finds_this_process_once() {
 
 #[test]
 fn tasks_of_one_process_or_thread() {
-    needs!(Root, Iterators);
-    if bpfsmith_gate::version() < (bpfsmith_gate::Version { major: 6, minor: 1 }) {
-        return;
-    }
+    needs!(Root, IteratorsOfOne);
     let target = Iter::of("task");
     let prog = load_for(ProgType::TRACING, tasks(), &target);
     let pid = std::process::id();
@@ -165,10 +162,7 @@ fn elements_of_a_map_are_listed() {
 
 #[test]
 fn one_cgroup_of_many() {
-    needs!(Root, Iterators, Cgroup2);
-    if bpfsmith_gate::version() < (bpfsmith_gate::Version { major: 6, minor: 1 }) {
-        return;
-    }
+    needs!(Root, IteratorsOfOne, Cgroup2);
     let group = cgroup("bs-hooktrace-iter");
     let dir = group.open().unwrap();
     let id = dir.metadata().unwrap().ino();

@@ -8,12 +8,13 @@
 mod trace;
 
 use bpfsmith_asm::dsl::*;
-use bpfsmith_gate::{needs, open_fds};
+use bpfsmith_gate::{Need, State, needs, open_fds};
 use bpfsmith_prog::elf::Elf;
 use bpfsmith_prog::target::{Spot, Uprobe, UprobeMulti};
 use bpfsmith_prog::{Error, Way};
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use trace::*;
 
 #[inline(never)]
@@ -128,6 +129,46 @@ fn a_uprobe_has_a_cookie_and_works_without_links() {
     assert_eq!(counted(&prog).0, 1, "it is still attached");
 }
 
+/// Raised by the kernel while a probe is there that names it. Not zero, else no byte of the file
+/// would stand for it.
+static SEMAPHORE: AtomicU16 = AtomicU16::new(7);
+
+/// Where in the file of this program the memory at an address comes from.
+fn offset_in_file(address: u64) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    let found = maps.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let offset = words.nth(1)?;
+        (number(start)..number(end))
+            .contains(&address)
+            .then(|| address - number(start) + number(offset))
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_semaphore_tells_that_somebody_listens() {
+    needs!(Root, Uprobe);
+    let address = std::ptr::from_ref(&SEMAPHORE).addr() as u64;
+    let spot = Spot::symbol(mangled("traced_product")).semaphore(offset_in_file(address));
+    let raised = || SEMAPHORE.load(Ordering::SeqCst);
+    assert_eq!(raised(), 7);
+    let one = Uprobe::entry(own_file(), spot.clone());
+    let (_prog, link) = attach(ProgType::KPROBE, for_this_thread(count()), &one);
+    assert_eq!(raised(), 8);
+    drop(link);
+    assert_eq!(raised(), 7);
+    if Need::UprobeMulti.state() == State::Here {
+        let many = UprobeMulti::on(own_file(), [spot]);
+        let (_prog, link) = attach(ProgType::KPROBE, for_this_thread(count()), &many);
+        assert_eq!(raised(), 8);
+        drop(link);
+        assert_eq!(raised(), 7);
+    }
+}
+
 #[test]
 fn a_function_that_does_not_exist_has_neighbours() {
     needs!(Root, Uprobe);
@@ -192,15 +233,7 @@ fn returns_from_functions_that_fit_a_pattern() {
 
 #[test]
 fn a_session_sees_both_sides_unless_it_declines() {
-    needs!(Root, UprobeMulti);
-    if bpfsmith_gate::version()
-        < (bpfsmith_gate::Version {
-            major: 6,
-            minor: 13,
-        })
-    {
-        return;
-    }
+    needs!(Root, UprobeSession);
     let name = mangled("traced_sum");
     let target = UprobeMulti::on(own_file(), [name]).session();
     let (prog, link) = attach(ProgType::KPROBE, for_this_thread(count()), &target);
