@@ -75,7 +75,7 @@ pub(crate) fn function_of(program: BorrowedFd<'_>, name: &str) -> Result<u32> {
     let funcs = btf.types().filter(|ty| ty.kind() == Kind::FUNC);
     funcs.for_each(|ty| nearest.see(&ty.name().to_string()));
     Err(Error::Unknown {
-        what: "such function in that program:",
+        what: "function of that program",
         name: name.to_owned(),
         near: nearest.names(),
         hint: "`bpfsmith progs show` lists its functions",
