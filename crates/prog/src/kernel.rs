@@ -1,29 +1,75 @@
-//! The running kernel's own BTF, read once.
+//! The running kernel's own BTF, found once.
 
 use crate::error::{Error, Result};
 use crate::near::Nearest;
 use bpfsmith_btf::{Btf, Kind, TypeId};
+use bpfsmith_sys::mmap::KernelBtf;
+use bpfsmith_uapi::Errno;
 use std::sync::OnceLock;
 
 /// Where the kernel shows it. Linux 5.4.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// The BTF of the running kernel.
-///
-/// # Errors
-/// When the kernel was built without `CONFIG_DEBUG_INFO_BTF`, or `/sys` is not mounted.
-pub fn btf() -> Result<&'static Btf> {
-    static BTF: OnceLock<Btf> = OnceLock::new();
-    if let Some(btf) = BTF.get() {
-        return Ok(btf);
+/// The bytes of the kernel's BTF.
+#[derive(Debug)]
+pub enum Bytes {
+    /// They lie in the kernel's memory: it is mapped, which takes microseconds. Linux 6.16.
+    Mapped(KernelBtf),
+    /// They were copied, which takes milliseconds and as much memory, because the kernel would not
+    /// map them for this reason.
+    Copied(Vec<u8>, Errno),
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(mapped) => mapped,
+            Bytes::Copied(copied, _) => copied,
+        }
     }
-    let bytes =
-        std::fs::read(PATH).map_err(|error| Error::io("open", "kernel BTF", PATH, &error))?;
+}
+
+/// The BTF of the running kernel, and how it was come by.
+#[derive(Debug)]
+struct Found {
+    btf: Btf<Bytes>,
+    copied: Option<Errno>,
+}
+
+fn found() -> Result<&'static Found> {
+    static FOUND: OnceLock<Found> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found);
+    }
+    let (bytes, copied) = match KernelBtf::open("vmlinux") {
+        Ok(mapped) => (Bytes::Mapped(mapped), None),
+        Err(refused) => {
+            let copied = std::fs::read(PATH)
+                .map_err(|error| Error::io("open", "kernel BTF", PATH, &error))?;
+            (Bytes::Copied(copied, refused.errno), Some(refused.errno))
+        }
+    };
     let btf = Btf::parse(bytes).map_err(|cause| Error::Btf {
         wanted: PATH.to_owned(),
         cause,
     })?;
-    Ok(BTF.get_or_init(|| btf))
+    Ok(FOUND.get_or_init(|| Found { btf, copied }))
+}
+
+/// The BTF of the running kernel.
+///
+/// # Errors
+/// When the kernel was built without `CONFIG_DEBUG_INFO_BTF`, or `/sys` is not mounted.
+pub fn btf() -> Result<&'static Btf<Bytes>> {
+    found().map(|found| &found.btf)
+}
+
+/// Why the kernel's BTF was copied instead of mapped, if it was.
+///
+/// # Errors
+/// As for [`btf`].
+pub fn copied() -> Result<Option<Errno>> {
+    found().map(|found| found.copied)
 }
 
 /// The id of a type that has to exist.

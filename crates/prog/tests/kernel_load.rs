@@ -2,7 +2,7 @@
 
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
-use bpfsmith_prog::{Error, Load, Maps};
+use bpfsmith_prog::{Error, Load, Maps, kernel};
 use bpfsmith_sys::info;
 use std::os::fd::AsFd;
 
@@ -69,4 +69,16 @@ fn a_refusal_names_the_rust_line() {
         refusal.sentence.contains("invalid access to packet"),
         "{refusal:#}"
     );
+}
+
+#[test]
+fn the_kernels_types_are_mapped_where_it_can() {
+    needs!(Btf);
+    let btf = kernel::btf().unwrap();
+    let task = btf.find_struct("task_struct").unwrap();
+    assert!(btf.member(task, "pid").unwrap().offset().is_some());
+    // Linux 6.16 maps them; a reason is told where they were copied.
+    let copied = kernel::copied().unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert_eq!(copied.is_none(), maps.contains("/sys/kernel/btf/vmlinux"), "{copied:?}");
 }

@@ -135,7 +135,7 @@ pub fn kfuncs_of(kind: ProgType, names: &[&str]) -> Vec<Support> {
         .collect()
 }
 
-fn calls_kfunc(btf: &Btf, trial: &Trial, name: &str) -> Support {
+fn calls_kfunc(btf: &Btf<crate::kernel::Bytes>, trial: &Trial, name: &str) -> Support {
     match btf.find_func(name) {
         Some(id) => calls(trial, Raw::new(0x85, 0, 2, 0, id.0.cast_signed()), NO_KFUNC),
         None => Support::No(format!("the kernel's BTF has no function {name}")),
