@@ -20,7 +20,7 @@ pub use bpfsmith_sys as sys;
 pub use bpfsmith_uapi as uapi;
 pub use bpfsmith_uapi::record;
 
-/// Compiles and runs the README's example.
+/// Compiles the README's example.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
