@@ -1,7 +1,11 @@
 //! The command line.
 
+use crate::given::{
+    ANY, BYTES, CTX, Given, INPUT, JITED, JSON, OUTPUT, Operands, REPEAT, TYPE, is_option, shown,
+};
 use crate::help::Topic;
 use crate::source::Format;
+use bpfsmith_prog::probe::Group;
 use bpfsmith_uapi::ProgType;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -39,6 +43,88 @@ pub enum Command {
         /// What kind of program it is, if that was said.
         kind: Option<ProgType>,
     },
+    /// Load a program and run it once on given input.
+    Run(Trial),
+    /// Ask the kernel what it can do.
+    Probe {
+        /// What to ask; all groups if none is named.
+        groups: Vec<Group>,
+        /// The form of the answers.
+        form: Form,
+    },
+    /// Show what is loaded.
+    Objects {
+        /// Which kind.
+        kind: Objects,
+        /// What to do.
+        action: Action,
+        /// The form of what is printed.
+        form: Form,
+    },
+}
+
+/// A program and what it is run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The program.
+    pub input: Input,
+    /// The form of the program.
+    pub format: Format,
+    /// What kind of program it is, if that was said.
+    pub kind: Option<ProgType>,
+    /// The packet: digits, or a file.
+    pub packet: Option<OsString>,
+    /// The context: digits, or a file.
+    pub ctx: Option<OsString>,
+    /// How often.
+    pub repeat: u32,
+    /// The form of what is printed.
+    pub form: Form,
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The kinds of objects that can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objects {
+    /// Programs.
+    Progs,
+    /// Maps.
+    Maps,
+    /// Links.
+    Links,
+}
+
+impl Objects {
+    /// The command's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Objects::Progs => "progs",
+            Objects::Maps => "maps",
+            Objects::Links => "links",
+        }
+    }
+}
+
+/// What to do with objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// One line for each.
+    List,
+    /// All about one.
+    Show(u32),
+    /// What one consists of.
+    Dump(u32),
+    /// The machine code of a program.
+    Jited(u32),
 }
 
 /// Where the input comes from.
@@ -80,31 +166,8 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// An option with a value.
-#[derive(Clone, Copy)]
-struct Opt {
-    /// `--name`, or `-n`.
-    name: &'static str,
-    /// What to write for the value.
-    value: &'static str,
-}
-
-const OUTPUT: Opt = Opt {
-    name: "-o",
-    value: "a file to write, or - for standard output",
-};
-const BYTES: Opt = Opt {
-    name: "--format",
-    value: "raw or hex",
-};
-const ANY: Opt = Opt {
-    name: "--format",
-    value: "text, hex or raw",
-};
-const TYPE: Opt = Opt {
-    name: "--type",
-    value: "a program type, such as xdp or sched_cls",
-};
+/// All commands but help, for messages.
+const COMMANDS: &str = "asm, disasm, check, run, probe, progs, maps, links";
 
 /// Reads a command line without the program's name.
 ///
@@ -117,28 +180,33 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
     };
     let mut args = args.into_iter();
     let Some(first) = args.next() else {
-        let message = "no command is given: use asm, disasm, check or help";
-        return Err(wrong(message.to_owned()));
+        let message = format!("no command is given: use {COMMANDS} or help");
+        return Err(wrong(message));
     };
     let rest: Vec<OsString> = args.collect();
     match first.to_str() {
         Some("asm") => asm(rest),
         Some("disasm") => disasm(rest),
         Some("check") => check(rest),
+        Some("run") => run(rest),
+        Some("probe") => probe(rest),
+        Some("progs") => objects(Objects::Progs, rest),
+        Some("maps") => objects(Objects::Maps, rest),
+        Some("links") => objects(Objects::Links, rest),
         Some("help") => help(&rest),
         Some("-h" | "--help") => Ok(Command::Help(Topic::Overview)),
         Some("-V" | "--version") => Ok(Command::Version),
         _ => {
             let (what, first) = (kind_of(&first), shown(&first));
             Err(wrong(format!(
-                "unknown {what} {first}: use asm, disasm, check, help, --help or --version"
+                "unknown {what} {first}: use {COMMANDS}, help, --help or --version"
             )))
         }
     }
 }
 
 fn asm(args: Vec<OsString>) -> Result<Command, UsageError> {
-    let Some(given) = Given::new("asm", args, &[OUTPUT, BYTES])? else {
+    let Some(given) = Given::new("asm", args, &[OUTPUT, BYTES], Operands::File)? else {
         return Ok(Command::Help(Topic::Asm));
     };
     Ok(Command::Asm {
@@ -153,7 +221,7 @@ fn asm(args: Vec<OsString>) -> Result<Command, UsageError> {
 }
 
 fn disasm(args: Vec<OsString>) -> Result<Command, UsageError> {
-    let Some(given) = Given::new("disasm", args, &[BYTES])? else {
+    let Some(given) = Given::new("disasm", args, &[BYTES], Operands::File)? else {
         return Ok(Command::Help(Topic::Disasm));
     };
     Ok(Command::Disasm {
@@ -163,13 +231,99 @@ fn disasm(args: Vec<OsString>) -> Result<Command, UsageError> {
 }
 
 fn check(args: Vec<OsString>) -> Result<Command, UsageError> {
-    let Some(given) = Given::new("check", args, &[ANY, TYPE])? else {
+    let Some(given) = Given::new("check", args, &[ANY, TYPE], Operands::File)? else {
         return Ok(Command::Help(Topic::Check));
     };
     Ok(Command::Check {
         format: given.format(ANY, Format::Text)?,
         kind: given.kind()?,
         input: given.input(),
+    })
+}
+
+fn run(args: Vec<OsString>) -> Result<Command, UsageError> {
+    let options = [ANY, TYPE, INPUT, CTX, REPEAT, JSON];
+    let Some(given) = Given::new("run", args, &options, Operands::File)? else {
+        return Ok(Command::Help(Topic::Run));
+    };
+    Ok(Command::Run(Trial {
+        format: given.format(ANY, Format::Text)?,
+        kind: given.kind()?,
+        packet: given.value(INPUT).map(OsStr::to_owned),
+        ctx: given.value(CTX).map(OsStr::to_owned),
+        repeat: match given.value(REPEAT) {
+            Some(value) => given.number("--repeat", value, i32::MAX.unsigned_abs())?,
+            None => 1,
+        },
+        form: form(&given),
+        input: given.input(),
+    }))
+}
+
+fn form(given: &Given) -> Form {
+    if given.has(JSON) {
+        Form::Json
+    } else {
+        Form::Text
+    }
+}
+
+fn probe(args: Vec<OsString>) -> Result<Command, UsageError> {
+    let Some(given) = Given::new("probe", args, &[JSON], Operands::Words)? else {
+        return Ok(Command::Help(Topic::Probe));
+    };
+    let group = |word: &OsString| {
+        // `links` as well as `link`, as the other commands are called.
+        let one = word
+            .to_str()
+            .map(|word| word.strip_suffix('s').unwrap_or(word));
+        let is = |group: &&Group| word == group.name() || one == Some(group.name());
+        let known = Group::ALL.iter().find(is);
+        known.copied().ok_or_else(|| {
+            let names: Vec<&str> = Group::ALL.iter().map(|group| group.name()).collect();
+            let (word, names) = (shown(word), names.join(", "));
+            given.wrong(format!("unknown group {word}: use {names}"))
+        })
+    };
+    let groups: Vec<Group> = given.words().iter().map(group).collect::<Result<_, _>>()?;
+    Ok(Command::Probe {
+        form: form(&given),
+        groups: if groups.is_empty() {
+            Group::ALL.to_vec()
+        } else {
+            groups
+        },
+    })
+}
+
+fn objects(kind: Objects, args: Vec<OsString>) -> Result<Command, UsageError> {
+    let options = match kind {
+        Objects::Progs => &[JSON, JITED][..],
+        _ => &[JSON],
+    };
+    let Some(given) = Given::new(kind.name(), args, options, Operands::Words)? else {
+        return Ok(Command::Help(Topic::Objects(kind)));
+    };
+    let id = |word: &OsStr| given.number("ID", word, u32::MAX);
+    let action = match given.words() {
+        [] => Action::List,
+        [verb] if verb == "list" => Action::List,
+        [verb, word] if verb == "show" => Action::Show(id(word)?),
+        [verb, word] if verb == "dump" && given.has(JITED) => Action::Jited(id(word)?),
+        [verb, word] if verb == "dump" => Action::Dump(id(word)?),
+        words => {
+            let words: Vec<String> = words.iter().map(|word| shown(word)).collect();
+            let words = words.join(" ");
+            return Err(given.wrong(format!("cannot {words}: use list, show ID or dump ID")));
+        }
+    };
+    if given.has(JITED) && !matches!(action, Action::Jited(_)) {
+        return Err(given.wrong("--jited belongs to dump: use dump ID --jited".to_owned()));
+    }
+    Ok(Command::Objects {
+        kind,
+        action,
+        form: form(&given),
     })
 }
 
@@ -180,6 +334,11 @@ fn help(args: &[OsString]) -> Result<Command, UsageError> {
             Some("asm") => Some(Topic::Asm),
             Some("disasm") => Some(Topic::Disasm),
             Some("check") => Some(Topic::Check),
+            Some("run") => Some(Topic::Run),
+            Some("probe") => Some(Topic::Probe),
+            Some("progs") => Some(Topic::Objects(Objects::Progs)),
+            Some("maps") => Some(Topic::Objects(Objects::Maps)),
+            Some("links") => Some(Topic::Objects(Objects::Links)),
             Some("help" | "-h" | "--help") => Some(Topic::Overview),
             _ => None,
         },
@@ -189,128 +348,9 @@ fn help(args: &[OsString]) -> Result<Command, UsageError> {
         let args: Vec<String> = args.iter().map(|arg| shown(arg)).collect();
         UsageError {
             command: None,
-            message: format!("no help about {}: use asm, disasm or check", args.join(" ")),
+            message: format!("no help about {}: use {COMMANDS}", args.join(" ")),
         }
     })
-}
-
-/// The arguments of a command, sorted.
-struct Given {
-    command: &'static str,
-    values: Vec<(&'static str, OsString)>,
-    file: Option<OsString>,
-}
-
-impl Given {
-    /// Sorts the arguments; nothing if they ask for help.
-    fn new(
-        command: &'static str,
-        args: Vec<OsString>,
-        options: &[Opt],
-    ) -> Result<Option<Given>, UsageError> {
-        let mut given = Given {
-            command,
-            values: Vec::new(),
-            file: None,
-        };
-        let mut args = args.into_iter();
-        let mut only_files = false;
-        while let Some(arg) = args.next() {
-            if only_files || !is_option(&arg) {
-                given.operand(arg)?;
-                continue;
-            }
-            match arg.to_str() {
-                Some("--") => {
-                    only_files = true;
-                    continue;
-                }
-                Some("-h" | "--help") => return Ok(None),
-                _ => {}
-            }
-            let Some((opt, inline)) = find(options, &arg) else {
-                let names: Vec<&str> = options.iter().map(|opt| opt.name).collect();
-                let (arg, names) = (shown(&arg), names.join(", "));
-                return Err(given.wrong(format!("unknown option {arg}: use {names} or --help")));
-            };
-            let Some(value) = inline.or_else(|| args.next()) else {
-                return Err(given.wrong(format!("{} needs a value: {}", opt.name, opt.value)));
-            };
-            if given.value(opt).is_some() {
-                return Err(given.wrong(format!("{} is given twice: once is enough", opt.name)));
-            }
-            given.values.push((opt.name, value));
-        }
-        Ok(Some(given))
-    }
-
-    fn operand(&mut self, arg: OsString) -> Result<(), UsageError> {
-        if arg.is_empty() {
-            let message = "the file's name is empty: name a file, or - for standard input";
-            return Err(self.wrong(message.to_owned()));
-        }
-        match &self.file {
-            None => self.file = Some(arg),
-            Some(first) => {
-                let (first, second) = (shown(first), shown(&arg));
-                return Err(self.wrong(format!(
-                    "two files are given, {first} and {second}: one is allowed"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn wrong(&self, message: String) -> UsageError {
-        UsageError {
-            command: Some(self.command),
-            message,
-        }
-    }
-
-    fn value(&self, opt: Opt) -> Option<&OsStr> {
-        let found = self.values.iter().find(|(name, _)| *name == opt.name);
-        found.map(|(_, value)| value.as_os_str())
-    }
-
-    fn format(&self, opt: Opt, default: Format) -> Result<Format, UsageError> {
-        let Some(value) = self.value(opt) else {
-            return Ok(default);
-        };
-        match value.to_str() {
-            Some("raw") => Ok(Format::Raw),
-            Some("hex") => Ok(Format::Hex),
-            Some("text") if opt.value == ANY.value => Ok(Format::Text),
-            _ => {
-                let (name, value, allowed) = (opt.name, shown(value), opt.value);
-                Err(self.wrong(format!("{name} {value} is not known: use {allowed}")))
-            }
-        }
-    }
-
-    fn kind(&self) -> Result<Option<ProgType>, UsageError> {
-        let Some(value) = self.value(TYPE) else {
-            return Ok(None);
-        };
-        let name = value.to_str().map(str::to_ascii_uppercase);
-        let known = name.and_then(|name| ProgType::from_name(&name));
-        known
-            .filter(|&kind| kind != ProgType::UNSPEC)
-            .map(Some)
-            .ok_or_else(|| {
-                let all: Vec<String> = type_names().collect();
-                let (value, all) = (shown(value), all.join(", "));
-                self.wrong(format!("--type {value} is not known: use one of {all}"))
-            })
-    }
-
-    fn input(self) -> Input {
-        match self.file {
-            None => Input::Stdin,
-            Some(file) if file == "-" => Input::Stdin,
-            Some(file) => Input::File(file.into()),
-        }
-    }
 }
 
 /// The names of all program types, as `--type` takes them.
@@ -322,31 +362,6 @@ pub(crate) fn type_names() -> impl Iterator<Item = String> {
         .map(str::to_ascii_lowercase)
 }
 
-/// The option that an argument names, and the value that follows in the same argument.
-fn find(options: &[Opt], arg: &OsStr) -> Option<(Opt, Option<OsString>)> {
-    if let Some(opt) = options.iter().find(|opt| arg == opt.name) {
-        return Some((*opt, None));
-    }
-    // `--format=raw`; a file's name that is not Unicode must be an argument of its own.
-    let (name, value) = arg.to_str()?.split_once('=')?;
-    let opt = options
-        .iter()
-        .find(|opt| opt.name == name && name.starts_with("--"))?;
-    Some((*opt, Some(value.into())))
-}
-
-fn is_option(arg: &OsStr) -> bool {
-    arg.as_encoded_bytes().starts_with(b"-") && arg != "-"
-}
-
 fn kind_of(arg: &OsStr) -> &'static str {
     if is_option(arg) { "option" } else { "command" }
-}
-
-/// An argument in a message.
-fn shown(arg: &OsStr) -> String {
-    match crate::visible(&arg.to_string_lossy()) {
-        empty if empty.is_empty() => "''".to_owned(),
-        text => text,
-    }
 }

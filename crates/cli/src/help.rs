@@ -1,6 +1,6 @@
 //! The pages of help.
 
-use crate::args::type_names;
+use crate::args::{Objects, type_names};
 
 /// What a page is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,12 @@ pub enum Topic {
     Disasm,
     /// `bpfsmith check`.
     Check,
+    /// `bpfsmith run`.
+    Run,
+    /// `bpfsmith probe`.
+    Probe,
+    /// `bpfsmith progs`, `maps` or `links`.
+    Objects(Objects),
 }
 
 impl Topic {
@@ -24,12 +30,17 @@ impl Topic {
             Topic::Asm => ASM.to_owned(),
             Topic::Disasm => DISASM.to_owned(),
             Topic::Check => format!("{CHECK}{}", types()),
+            Topic::Run => format!("{RUN}{}", types()),
+            Topic::Probe => PROBE.to_owned(),
+            Topic::Objects(Objects::Progs) => PROGS.to_owned(),
+            Topic::Objects(Objects::Maps) => MAPS.to_owned(),
+            Topic::Objects(Objects::Links) => LINKS.to_owned(),
         }
     }
 }
 
 const OVERVIEW: &str = "\
-bpfsmith: BPF instructions from text to bytes, back, and checked
+bpfsmith: BPF programs as text and bytes, checked and run
 
 Usage: bpfsmith COMMAND [OPTION…] [FILE]
 
@@ -37,6 +48,11 @@ Commands:
   asm       turn text in the kernel's syntax into bytes
   disasm    turn bytes into text that asm accepts
   check     say what is wrong with a program before a kernel does
+  run       load a program and run it on given input
+  probe     say what the running kernel can do
+  progs     list, show and dump the programs that are loaded
+  maps      list, show and dump maps
+  links     list and show links
   help      show this page, or that of a command: bpfsmith help asm
 
 Options:
@@ -47,7 +63,7 @@ FILE is - or left out for standard input.
 
 Exit status:
   0    done; the checker has warnings at most
-  1    the input is refused, or a file cannot be read or written
+  1    the input or the kernel refuses, or a file cannot be read or written
   2    the command line is refused
 ";
 
@@ -119,7 +135,127 @@ Options:
                      decides; without that all helpers are allowed.
   -h, --help         show this page
 
-Types:
+Types (tc is sched_cls):
+";
+
+const RUN: &str = "\
+Load a program and run it on given input, without attaching it
+
+Usage: bpfsmith run [--format text|hex|raw] [--type TYPE] [--input HEX|FILE]
+                    [--ctx HEX|FILE] [--repeat N] [--json] [FILE]
+
+  retval    2 (XDP_PASS)
+  duration  31 ns
+  data_out  64 bytes, 1 changed
+    0000  2a 00 00 00 00 00 00 00  00 00 00 00 08 00 45 00
+     was  00
+
+Below a line of the packet stands what the program changed in it. Maps that the
+text describes with `map` lines are made for the run. A program that the
+verifier refuses is shown with the instruction, what was known before it, and a
+hint; the exit status is 1.
+
+Options:
+  --format FORMAT    text: the kernel's syntax, as asm reads it (default)
+                     hex:  pairs of digits, white space between them
+                     raw:  the bytes that a little-endian machine reads
+  --type TYPE        what kind of program it is. Without it the text's own
+                     `program NAME TYPE` line decides.
+  --input HEX|FILE   the packet: pairs of digits, or a file (./ff is one).
+                     Without it 64 zero bytes, where the type sees packets.
+  --ctx HEX|FILE     the context, as the kernel lays it out for the type
+  --repeat N         run N times: the last answer and the average time
+  --json             an object with program, type, retval, action (may be
+                     null), duration_ns, repeat, and in hex data_in, data_out
+                     and ctx_out
+  -h, --help         show this page
+
+Types (tc is sched_cls):
+";
+
+const PROBE: &str = "\
+Say what the running kernel can do
+
+Usage: bpfsmith probe [--json] [GROUP…]
+
+Everything is tried, nothing is concluded from a version: a small program, map
+or link that the kernel accepts or refuses with a reason. Nothing stays behind.
+`unknown` means that the kernel did not answer the question, most often because
+this user may not ask it.
+
+Groups (all without one):
+  prog        program types
+  map         map types
+  attach      places that programs attach to
+  link        kinds of links
+  isa         instructions
+  feature     the rest, from BTF to device-bound XDP
+  struct_ops  kernel interfaces that BPF can implement
+  helper      helpers, and the program types that may call them
+  kfunc       kernel functions, and the program types that may call them
+
+Options:
+  --json             {\"rows\":[ROW]}; ROW has group, name, type (the program type
+                     for helper and kfunc, else null), support (yes, no or
+                     unknown) and reason (may be null)
+  -h, --help         show this page
+";
+
+const PROGS: &str = "\
+List, show and dump the programs that are loaded
+
+Usage: bpfsmith progs [list] [--json]
+       bpfsmith progs show ID [--json]
+       bpfsmith progs dump ID [--jited] [--json]
+
+  list       one line for each program (default)
+  show ID    all that the kernel tells of one
+  dump ID    its instructions as the verifier left them
+
+Options:
+  --jited            dump machine code instead, as hex, function by function
+  --json             list: {\"progs\":[PROG]}; show: PROG, which has id, type,
+                     name, tag, loaded_ns, uid, xlated, jited, maps, btf,
+                     verified, runs, run_time_ns, misses and gpl
+                     dump: id and insns, a list of objects with slot and text;
+                     with --jited id and functions, with address and code
+  -h, --help         show this page
+";
+
+const MAPS: &str = "\
+List, show and dump maps
+
+Usage: bpfsmith maps [list] [--json]
+       bpfsmith maps show ID [--json]
+       bpfsmith maps dump ID [--json]
+
+  list       one line for each map (default)
+  show ID    all that the kernel tells of one
+  dump ID    its entries: in C where the map says what its bytes mean, else in
+             hex; in per-CPU maps a value for each CPU
+
+Options:
+  --json             list: {\"maps\":[MAP]}; show: MAP, which has id, type, name,
+                     key, value, entries, flags, extra and btf (may be null)
+                     dump: id, per_cpu and entries, a list of objects with key,
+                     values (one, or one for each CPU) and error (may be null);
+                     keys and values have hex and text (may be null)
+  -h, --help         show this page
+";
+
+const LINKS: &str = "\
+List and show links
+
+Usage: bpfsmith links [list] [--json]
+       bpfsmith links show ID [--json]
+
+  list       one line for each link: what holds which program where (default)
+  show ID    all that the kernel tells of one; dump ID does the same
+
+Options:
+  --json             list: {\"links\":[LINK]}; show: LINK, which has id, type,
+                     prog and place, an object whose members depend on type
+  -h, --help         show this page
 ";
 
 /// The program types, indented and wrapped.

@@ -1,14 +1,23 @@
-//! The `bpfsmith` command: BPF instructions from text to bytes, back, and checked.
+//! The `bpfsmith` command: BPF programs as text and bytes, checked and run; what the kernel holds and
+//! can do.
 //!
 //! Everything but the process is here, so that tests can run a command without one: [`run`] takes
 //! the arguments and the three streams. What the commands do to bytes and text is in [`source`],
-//! [`hex`] and [`disasm`], which print nothing.
+//! [`hex`] and [`disasm`]; [`testrun`], [`probing`] and [`objects`] ask the kernel and format its
+//! answers, with [`columns`], [`picture`] and [`json`]. None of them prints.
 
 pub mod args;
+pub mod columns;
 pub mod disasm;
+mod given;
 pub mod help;
 pub mod hex;
+pub mod json;
+pub mod objects;
+pub mod picture;
+pub mod probing;
 pub mod source;
+pub mod testrun;
 
 use args::{Command, Input, Output, UsageError};
 use bpfsmith_asm::check::check;
@@ -17,6 +26,7 @@ use bpfsmith_asm::program::{Program, Target};
 use bpfsmith_asm::report::{Place, Severity};
 use bpfsmith_asm::text::program;
 use bpfsmith_uapi::ProgType;
+use probing::Watcher;
 use source::{Format, Source};
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,19 +35,19 @@ use std::path::Path;
 
 /// Everything was done; the checker has warnings at most.
 pub const DONE: u8 = 0;
-/// The input was refused, or a file could not be read or written.
+/// The input or the kernel refused, or a file could not be read or written.
 pub const REFUSED: u8 = 1;
 /// The command line was refused.
 pub const USAGE: u8 = 2;
 
 /// Why a command did not do its work.
-enum Failure {
+pub(crate) enum Failure {
     /// The command line.
     Usage(UsageError),
     /// The input: one line for each thing that is wrong.
     Refused(Vec<String>),
-    /// A file or stream: what failed.
-    Io(String),
+    /// A file, a stream or the kernel: what failed.
+    Failed(String),
 }
 
 /// Runs one command line (without the program's name) and gives the exit status.
@@ -50,9 +60,20 @@ pub fn run(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> u8 {
+    run_watched(args, stdin, stdout, stderr, Watcher::Nobody)
+}
+
+/// The same, with somebody who may look at standard error meanwhile.
+pub fn run_watched(
+    args: Vec<OsString>,
+    stdin: &mut dyn Read,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+    watcher: Watcher,
+) -> u8 {
     let done = args::parse(args)
         .map_err(Failure::Usage)
-        .and_then(|command| execute(command, stdin, stdout, stderr));
+        .and_then(|command| execute(command, stdin, stdout, stderr, watcher));
     let (status, lines) = match done {
         Ok(status) => return status,
         Err(Failure::Usage(error)) => {
@@ -63,7 +84,7 @@ pub fn run(
             (USAGE, vec![error.to_string(), hint])
         }
         Err(Failure::Refused(lines)) => (REFUSED, lines),
-        Err(Failure::Io(line)) => (REFUSED, vec![format!("bpfsmith: {line}")]),
+        Err(Failure::Failed(line)) => (REFUSED, vec![format!("bpfsmith: {line}")]),
     };
     complain(stderr, &lines);
     status
@@ -74,6 +95,7 @@ fn execute(
     stdin: &mut dyn Read,
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
+    watcher: Watcher,
 ) -> Result<u8, Failure> {
     match command {
         Command::Help(topic) => print(stdout, topic.text().as_bytes())?,
@@ -113,6 +135,20 @@ fn execute(
             print(stdout, lines.as_bytes())?;
             return Ok(if is_refused { REFUSED } else { DONE });
         }
+        Command::Run(trial) => {
+            let source = read(&trial.input, trial.format, stdin)?;
+            let text = testrun::run(&trial, &source)?;
+            print(stdout, text.as_bytes())?;
+        }
+        Command::Probe { groups, form } => {
+            let text = probing::probe(&groups, form, watcher, stderr);
+            print(stdout, text.as_bytes())?;
+        }
+        Command::Objects { kind, action, form } => {
+            let mut out = Out::new(stdout);
+            objects::run(kind, action, form, &mut out)?;
+            out.flush()?;
+        }
     }
     Ok(DONE)
 }
@@ -129,7 +165,7 @@ fn read(input: &Input, format: Format, stdin: &mut dyn Read) -> Result<Source, F
             std::fs::read(path).map(|read| bytes = read),
         ),
     };
-    done.map_err(|error| Failure::Io(format!("cannot read {name}: {error}")))?;
+    done.map_err(|error| Failure::Failed(format!("cannot read {name}: {error}")))?;
     Source::read(&name, format, &bytes).map_err(Failure::Refused)
 }
 
@@ -163,7 +199,7 @@ fn notes(source: &Source) -> Vec<String> {
 }
 
 /// What the checker says, one finding to a line, and whether it refuses.
-fn findings(source: &Source, kind: Option<ProgType>) -> (String, bool) {
+pub(crate) fn findings(source: &Source, kind: Option<ProgType>) -> (String, bool) {
     let findings = match &source.listing {
         // A whole listing is also checked for maps and sections that it does not describe.
         Some((own, text)) if kind.is_none_or(|kind| kind == *own) => match program(text) {
@@ -195,11 +231,64 @@ fn findings(source: &Source, kind: Option<ProgType>) -> (String, bool) {
 /// Writes to standard output.
 fn print(stdout: &mut dyn Write, bytes: &[u8]) -> Result<(), Failure> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Io(format!(
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Failed(format!(
             "cannot write standard output: {error}"
         ))),
         _ => Ok(()),
     }
+}
+
+/// Standard output for texts that come in parts.
+pub(crate) struct Out<'a> {
+    stdout: &'a mut dyn Write,
+    buffer: Vec<u8>,
+    is_closed: bool,
+}
+
+impl<'a> Out<'a> {
+    /// Parts are written together up to this size.
+    const ROOM: usize = 64 << 10;
+
+    fn new(stdout: &'a mut dyn Write) -> Out<'a> {
+        Out {
+            stdout,
+            buffer: Vec::new(),
+            is_closed: false,
+        }
+    }
+
+    pub(crate) fn write(&mut self, text: &str) -> Result<(), Failure> {
+        self.buffer.extend_from_slice(text.as_bytes());
+        if self.buffer.len() >= Out::ROOM {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let done = self.stdout.write_all(&self.buffer);
+        self.buffer.clear();
+        match done.and_then(|()| self.stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            Err(error) => Err(Failure::Failed(format!(
+                "cannot write standard output: {error}"
+            ))),
+        }
+    }
+}
+
+/// What the kernel, or a crate that asks it, says.
+pub(crate) fn kernel(error: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(visible(&error.to_string()))
 }
 
 /// Writes a file whole, or says what failed.
@@ -211,7 +300,7 @@ fn save(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     };
     write().map_err(|error| {
         let name = visible(&path.to_string_lossy());
-        Failure::Io(format!("cannot write {name}: {error}"))
+        Failure::Failed(format!("cannot write {name}: {error}"))
     })
 }
 

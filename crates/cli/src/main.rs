@@ -1,10 +1,17 @@
 //! The `bpfsmith` command.
 
-use std::io::{stderr, stdin, stdout};
+use bpfsmith_cli::probing::Watcher;
+use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1).collect();
-    let status = bpfsmith_cli::run(args, &mut stdin(), &mut stdout(), &mut stderr());
+    let watcher = if stderr().is_terminal() {
+        Watcher::Terminal
+    } else {
+        Watcher::Nobody
+    };
+    let status =
+        bpfsmith_cli::run_watched(args, &mut stdin(), &mut stdout(), &mut stderr(), watcher);
     ExitCode::from(status)
 }

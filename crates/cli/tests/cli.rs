@@ -796,6 +796,11 @@ fn help_is_the_same_on_both_ways() {
         ("asm", good(&["help", "asm"], b"")),
         ("disasm", good(&["help", "disasm"], b"")),
         ("check", good(&["help", "check"], b"")),
+        ("run", good(&["help", "run"], b"")),
+        ("probe", good(&["help", "probe"], b"")),
+        ("progs", good(&["help", "progs"], b"")),
+        ("maps", good(&["help", "maps"], b"")),
+        ("links", good(&["help", "links"], b"")),
     ] {
         for flag in ["--help", "-h"] {
             assert_eq!(good(&[topic, flag], b""), page, "{topic} {flag}");
@@ -849,11 +854,13 @@ fn misused(args: &[&str], message: &str, help: &str) {
 
 #[test]
 fn a_command_line_that_is_wrong_says_what_is_allowed() {
-    let commands = "use asm, disasm, check, help, --help or --version";
+    let commands = "use asm, disasm, check, run, probe, progs, maps, links, help, --help or \
+                    --version";
     let general = [
         (
             &[][..],
-            "no command is given: use asm, disasm, check or help".to_owned(),
+            "no command is given: use asm, disasm, check, run, probe, progs, maps, links or help"
+                .to_owned(),
         ),
         (
             &["assemble"],
@@ -867,11 +874,12 @@ fn a_command_line_that_is_wrong_says_what_is_allowed() {
         ),
         (
             &["help", "me"],
-            "no help about me: use asm, disasm or check".to_owned(),
+            "no help about me: use asm, disasm, check, run, probe, progs, maps, links".to_owned(),
         ),
         (
             &["help", "asm", "check"],
-            "no help about asm check: use asm, disasm or check".to_owned(),
+            "no help about asm check: use asm, disasm, check, run, probe, progs, maps, links"
+                .to_owned(),
         ),
     ];
     for (args, message) in general {
@@ -941,7 +949,7 @@ fn arguments_of_the_others_that_are_wrong_say_what_is_allowed() {
         "bpfsmith check: --type needs a value: a program type, such as xdp or sched_cls",
         "bpfsmith help check",
     );
-    for kind in ["tc", "unspec"] {
+    for kind in ["tcx", "unspec"] {
         misused(
             &["check", "--type", kind],
             &format!(
@@ -955,6 +963,133 @@ fn arguments_of_the_others_that_are_wrong_say_what_is_allowed() {
             "bpfsmith help check",
         );
     }
+}
+
+#[test]
+fn arguments_of_commands_that_ask_the_kernel_say_what_is_allowed() {
+    let types = "--type needs a value: a program type, such as xdp or sched_cls";
+    for (command, args, message) in [
+        ("run", &["--type"][..], types),
+        (
+            "run",
+            &["--json=yes"],
+            "--json takes no value: leave it out",
+        ),
+        (
+            "run",
+            &["--json", "--json"],
+            "--json is given twice: once is enough",
+        ),
+        (
+            "run",
+            &["--repeat", "0"],
+            "--repeat 0 is not a number from 1 to 2147483647",
+        ),
+        (
+            "run",
+            &["-x"],
+            "unknown option -x: use --format, --type, --input, --ctx, --repeat, --json or --help",
+        ),
+        (
+            "run",
+            &["a", "b"],
+            "two files are given, a and b: one is allowed",
+        ),
+        (
+            "probe",
+            &["map", "mop"],
+            "unknown group mop: use prog, map, attach, link, isa, feature, struct_ops, helper, \
+             kfunc",
+        ),
+        (
+            "progs",
+            &["list", "7"],
+            "cannot list 7: use list, show ID or dump ID",
+        ),
+        (
+            "progs",
+            &["show"],
+            "cannot show: use list, show ID or dump ID",
+        ),
+        ("maps", &[""], "cannot '': use list, show ID or dump ID"),
+        (
+            "links",
+            &["show", "x\u{7}"],
+            "ID x\\u{7} is not a number from 1 to 4294967295",
+        ),
+        (
+            "maps",
+            &["dump", "4294967296"],
+            "ID 4294967296 is not a number from 1 to 4294967295",
+        ),
+        (
+            "progs",
+            &["--jited"],
+            "--jited belongs to dump: use dump ID --jited",
+        ),
+        (
+            "links",
+            &["dump", "1", "--jited"],
+            "unknown option --jited: use --json or --help",
+        ),
+    ] {
+        let args = [&[command], args].concat();
+        misused(
+            &args,
+            &format!("bpfsmith {command}: {message}"),
+            &format!("bpfsmith help {command}"),
+        );
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_loaded_says_what_is_missing() {
+    says(
+        &["run"],
+        "r0 = 0\nexit\n",
+        REFUSED,
+        "",
+        "<stdin>: the program's type is not known: give --type, or start the text with \
+         `program NAME XDP`\n",
+    );
+    says(
+        &["run", "--type", "tc"],
+        "program p XDP\nr0 = 0\nexit\n",
+        REFUSED,
+        "",
+        "<stdin>: its `program` line says BPF_PROG_TYPE_XDP, --type says BPF_PROG_TYPE_SCHED_CLS: \
+         leave one out\n",
+    );
+    says(
+        &["run", "--type", "xdp"],
+        "r1 = map[hits]\nr0 = 0\nexit\n",
+        REFUSED,
+        "",
+        "<stdin>: refers to maps, data or kernel functions by name: start the text with `program \
+         NAME XDP` and describe its maps, `map hits ARRAY key 4 value 8 entries 1`\n",
+    );
+    says(
+        &["run"],
+        "program p XDP\nr1 = map[hits]\nr0 = 0\nexit\n",
+        REFUSED,
+        "",
+        "<stdin>:2:1: error: map `hits` is not described: add `map hits ARRAY key 4 value 8 \
+         entries 1`\n",
+    );
+    says(
+        &[
+            "run",
+            "--type",
+            "xdp",
+            "--input",
+            "/no/such/file",
+        ],
+        "r0 = 0\nexit\n",
+        REFUSED,
+        "",
+        "bpfsmith: --input /no/such/file is not hex (`b7 00`), and as a file cannot be read: No \
+         such file or directory (os error 2)\n",
+    );
 }
 
 #[test]

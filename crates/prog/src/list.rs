@@ -5,12 +5,15 @@ use crate::load::from_kernel;
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::isa::{Order, Raw};
 use bpfsmith_asm::text::write_op;
-use bpfsmith_sys::info::{self, BtfInfo, LinkInfo, List};
+use bpfsmith_btf::Btf;
+use bpfsmith_sys::info::{self, List};
 use bpfsmith_sys::object::{Kind, next_id, open_id};
 use bpfsmith_sys::{Failed, misc};
 use bpfsmith_uapi::{Errno, ProgType, StatsType};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+pub use bpfsmith_sys::info::{BtfInfo, LinkInfo, MapInfo, Place};
 
 /// A program, as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +103,21 @@ pub fn links() -> Result<Vec<LinkInfo>> {
 pub fn btfs() -> Result<Vec<(BtfInfo, String)>> {
     all(Kind::Btf, "BTF objects", |fd| {
         info::btf(fd).map_err(|failed| Error::call(failed, "BTF", "behind an fd"))
+    })
+}
+
+/// The types in a BTF object, by its number: those that describe a map or a program. Objects of
+/// modules build on the kernel's own and cannot be read alone.
+///
+/// # Errors
+/// `ENOENT` when it is gone; `EPERM` without `CAP_SYS_ADMIN`; when it cannot be read.
+pub fn btf(id: u32) -> Result<Btf> {
+    let object = || format!("id {id}");
+    let bytes = open_id(Kind::Btf, id, 0, None).and_then(|fd| info::btf_bytes(fd.as_fd()));
+    let bytes = bytes.map_err(|failed| Error::call(failed, "BTF", object()))?;
+    Btf::parse(bytes).map_err(|cause| Error::Btf {
+        wanted: object(),
+        cause,
     })
 }
 
