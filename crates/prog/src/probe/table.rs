@@ -67,8 +67,8 @@ fn without(rows: &[&Row]) -> Vec<ProgType> {
             .any(|row| row.within == Some(kind) && row.support.is_yes())
     };
     let is_no = |kind| {
-        let no = |row: &&Row| row.within == Some(kind) && matches!(row.support, Support::No(_));
-        rows.iter().any(|row| no(&row))
+        let no = |row: &Row| row.within == Some(kind) && matches!(row.support, Support::No(_));
+        rows.iter().any(|row| no(row))
     };
     let all = ProgType::ALL.iter().copied();
     all.filter(|&kind| is_no(kind) && !is_yes(kind)).collect()
