@@ -111,6 +111,7 @@ fn as_the_gate_says(report: &Report) {
         (Need::XdpMetadata, Group::Features, "device-bound XDP"),
         (Need::ProgStream, Group::Features, "program streams"),
         (Need::MmapArray, Group::Features, "array as shared memory"),
+        (Need::Freplace, Group::Features, "function replacement"),
         (Need::LiveFrames, Group::Features, "live frames"),
         (Need::Token, Group::Features, "token"),
         (Need::Batch, Group::Features, "map batch operations"),

@@ -4,8 +4,10 @@ use super::Support;
 use super::netns::with_veth;
 use super::prog_types::{type_id, without_btf};
 use super::trial::{RETURN, Trial, create, map};
+use crate::error::Error;
 use crate::kernel;
 use crate::load::{Lines, Load};
+use crate::target::Freplace;
 use bpfsmith_asm::dsl::{Program, R1, R2, R3, R4, call_helper, code, func, ld_func, mov, ret};
 use bpfsmith_asm::isa::Raw;
 use bpfsmith_btf::{Builder, Kind, Number, TypeId};
@@ -76,6 +78,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "sleepable iterator",
         ask: sleepable_iterator,
+    },
+    Row {
+        name: "function replacement",
+        ask: replacement,
     },
     Row {
         name: "test run",
@@ -154,10 +160,15 @@ fn told(program: &Program) -> Support {
             None => Support::Yes,
             Some(errno) => Support::because(errno),
         },
-        Err(error) => match error.errno().map(Support::because) {
-            Some(Support::No(_)) | None => Support::No(error.to_string()),
-            Some(unknown) => unknown,
-        },
+        Err(error) => failed(&error),
+    }
+}
+
+/// What an error of loading or attaching says.
+fn failed(error: &Error) -> Support {
+    match error.errno().map(Support::because) {
+        Some(Support::No(_)) | None => Support::No(error.to_string()),
+        Some(unknown) => unknown,
     }
 }
 
@@ -225,6 +236,21 @@ fn callback() -> Support {
         Ok(program) => told(&program),
         Err(report) => Support::No(report.to_string()),
     }
+}
+
+/// Puts a program in the place of another one that nothing runs.
+fn replacement() -> Support {
+    let load = |kind| Program::new(kind, "bs_replaced", code![ret(1)]);
+    let (Ok(old), Ok(new)) = (load(ProgType::XDP), load(ProgType::EXT)) else {
+        return Support::Unknown(Errno::EINVAL);
+    };
+    let replace = || {
+        let old = Load::new(&old).context("xdp_md").load()?;
+        let target = Freplace::of(&old, "bs_replaced");
+        let new = Load::new(&new).context("xdp_md").to(&target)?.load()?;
+        new.attach(&target).map(drop)
+    };
+    replace().map_or_else(|error| failed(&error), |()| Support::Yes)
 }
 
 /// `bpf_loop`.
