@@ -185,6 +185,16 @@ needs_table! {
     BpfLoop, 5.17, [], bpf_loop, NEWER;
     /// The helper that calls a function for each element of a map.
     ForEachElem, 5.13, [], for_each, NEWER;
+    /// Variables of the kernel, found by name.
+    DataSymbols, 5.10, [KALLSYMS_ALL, DEBUG_INFO_BTF], facts, BUILT;
+    /// Kernel functions that find tasks, for programs of network hooks.
+    TaskKfuncs, 6.2, [DEBUG_INFO_BTF], facts, NEWER;
+    /// Kernel functions that count for a program.
+    NumberIterators, 6.4, [DEBUG_INFO_BTF], facts, NEWER;
+    /// The kernel function that ends a program from anywhere.
+    Exceptions, 6.7, [DEBUG_INFO_BTF], facts, NEWER;
+    /// The jump whose rounds the kernel counts.
+    MayGoto, 6.9, [BPF_JIT], facts, NEWER;
     /// Test runs that send their packets out.
     LiveFrames, 5.18, [], live_frames, NEWER;
     /// Counters of runs and time, switched on by a descriptor.

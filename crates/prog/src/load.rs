@@ -51,7 +51,8 @@ pub enum Lines {
     /// It does, where it can read BTF and the program has lines.
     #[default]
     Told,
-    /// It does not: the load is smaller and quicker.
+    /// It does not: the load is smaller and quicker. Functions are told all the same where the
+    /// kernel insists: for callbacks and with [`Load::context`].
     Kept,
 }
 
@@ -196,7 +197,7 @@ impl<'a> Load<'a> {
     }
 
     /// With the name of the context's structure (`xdp_md`, `__sk_buff`) told to the kernel: what
-    /// [`Freplace`](crate::target::Freplace) demands of both programs. It goes with the lines.
+    /// [`Freplace`](crate::target::Freplace) demands of both programs.
     #[must_use]
     pub fn context(mut self, structure: &'a str) -> Load<'a> {
         self.context = Some(structure);
@@ -216,9 +217,7 @@ impl<'a> Load<'a> {
             &self.initial,
             self.token,
         )?;
-        if self.lines == Lines::Told {
-            resolved.tell_lines(self.program, self.context, self.token);
-        }
+        resolved.tell(self.program, self.lines, self.context, self.token);
         let mut account = Account {
             lines_refused: resolved.lines_refused,
             ..Account::default()

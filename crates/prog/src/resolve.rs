@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::globals::{Data, Initial};
 use crate::kernel;
-use crate::load::kernel_name;
+use crate::load::{Lines, kernel_name};
 use crate::maps::Maps;
-use bpfsmith_asm::isa::{Order, Raw};
+use bpfsmith_asm::decode::ops;
+use bpfsmith_asm::isa::{Callee, Op, Order, Raw, Wide};
 use bpfsmith_asm::program::{Line, Program, Section, Target};
 use bpfsmith_btf::{Builder, IntEncoding, Kind, Linkage, TypeId, identifier};
 use bpfsmith_maps::Handle;
@@ -14,6 +15,7 @@ use bpfsmith_sys::prog::Log;
 use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::map::{MapShape, Name};
 use bpfsmith_uapi::{Errno, MapType};
+use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// A program whose names are filled in, and what must stay open for it.
@@ -112,20 +114,28 @@ impl Resolved {
         self.modules.iter().map(OwnedFd::as_fd).collect()
     }
 
-    /// Makes the records of functions and lines. Where the kernel does not take them, the program
-    /// goes without, and the account says so.
+    /// Makes the records of functions, and those of lines if they are to be told. Where the kernel
+    /// does not take them, the program goes without, and the account says so.
     ///
     /// With the name of the context's structure, the main function is a global one that takes it:
-    /// only such a function can be replaced, or replace another.
-    pub(crate) fn tell_lines(
+    /// only such a function can be replaced, or replace another. The kernel calls back only
+    /// functions that it was told of.
+    pub(crate) fn tell(
         &mut self,
         program: &Program,
+        lines: Lines,
         context: Option<&str>,
         token: Option<BorrowedFd<'_>>,
     ) {
-        if program.lines().is_empty() || program.funcs().is_empty() {
+        let has_lines = lines == Lines::Told && !program.lines().is_empty();
+        let has_callbacks = || {
+            let mut ops = ops(program.insns());
+            ops.any(|op| matches!(op, Ok((_, Op::Wide(_, Wide::Func(_))))))
+        };
+        if !has_lines && context.is_none() && !has_callbacks() {
             return;
         }
+        let functions = functions(program);
         let mut builder = Builder::new();
         let int = builder.int("int", 4, IntEncoding::SIGNED);
         let proto = builder.func_proto(int, &[]);
@@ -136,21 +146,22 @@ impl Resolved {
             let pointer = builder.pointer(context);
             builder.func_proto(int, &[("ctx", pointer)])
         });
-        let funcs: Vec<_> = program
-            .funcs()
+        let funcs: Vec<_> = functions
             .iter()
-            .map(|func| {
-                let name = identifier(&func.name);
+            .map(|(at, name)| {
                 let (proto, linkage) = match main {
-                    Some(main) if func.at == 0 => (main, Linkage::GLOBAL),
+                    Some(main) if *at == 0 => (main, Linkage::GLOBAL),
                     _ => (proto, Linkage::STATIC),
                 };
-                (func.at, builder.func(&name, proto, linkage))
+                (*at, builder.func(&identifier(name), proto, linkage))
             })
             .collect();
         let funcs = builder.func_info(funcs);
-        let texts: Vec<String> = paths(program);
-        let lines = builder.line_info(source_lines(program, &texts));
+        let mut lines = Vec::new();
+        if has_lines {
+            let texts: Vec<String> = paths(program);
+            lines = builder.line_info(source_lines(program, &texts));
+        }
         let Ok(blob) = builder.build() else {
             self.lines_refused = Some(Errno::E2BIG);
             return;
@@ -164,6 +175,34 @@ impl Resolved {
             Err(failed) => self.lines_refused = Some(failed.errno),
         }
     }
+}
+
+/// Where functions start, and what they are called. Bare slots do not say: there, what is called
+/// and what is handed out as a callback is a function.
+fn functions(program: &Program) -> Vec<(u32, Cow<'_, str>)> {
+    let known = program.funcs().iter();
+    let known: Vec<_> = known
+        .map(|func| (func.at, func.name.as_str().into()))
+        .collect();
+    if !known.is_empty() {
+        return known;
+    }
+    let target = |op: std::result::Result<(usize, Op), _>| match op {
+        Ok((slot, Op::Call(Callee::Local(distance)) | Op::Wide(_, Wide::Func(distance)))) => {
+            let next = i64::try_from(slot).ok()? + 1;
+            u32::try_from(next + i64::from(distance)).ok()
+        }
+        _ => None,
+    };
+    let mut starts: Vec<u32> = ops(program.insns()).filter_map(target).collect();
+    starts.push(0);
+    starts.sort_unstable();
+    starts.dedup();
+    let name = |at: u32| match at {
+        0 => program.name().into(),
+        _ => format!("func_{at}").into(),
+    };
+    starts.into_iter().map(|at| (at, name(at))).collect()
 }
 
 /// The fragments around each frame, as text.

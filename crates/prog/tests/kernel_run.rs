@@ -1,5 +1,7 @@
 //! Running on request: packets, contexts, repetitions, and what cannot be run.
 
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
 use bpfsmith_prog::{Load, Prog, list};

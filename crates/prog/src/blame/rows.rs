@@ -314,6 +314,10 @@ rows! {
         "fd * is not pointing to valid bpf_map"
         => "the fd in the program is not an open map: create the maps before loading, and keep them \
             open until it is loaded";
+    "kernel-symbol":
+        "ldimm64 failed to find the address for kernel symbol *"
+        => "the kernel knows the type of this variable but not its address: it was built without \
+            CONFIG_KALLSYMS_ALL";
     "attach-target":
         "attach_btf_id * is *"
         | "attach_btf_id is *"

@@ -23,6 +23,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "R1 type=sock_or_null expected=sock_common, sock, tcp_sock, xdp_sock, ptr_",
     ),
     ("null-check", "Possibly NULL pointer passed to trusted arg0"),
+    (
+        "kernel-symbol",
+        "ldimm64 failed to find the address for kernel symbol 'runqueues'.",
+    ),
     ("not-a-pointer", "R1 invalid mem access 'inv'"),
     ("not-a-pointer", "R1 invalid mem access 'scalar'"),
     ("wrong-pointer", "R2 invalid mem access 'pkt_end'"),
