@@ -28,6 +28,7 @@ fn main() {
     if wants("maps") {
         maps("hash", &HASH, HASHED, rounds);
         maps("array", &ARRAY, INDEXED, rounds);
+        walk(rounds);
     }
     if wants("percpu") {
         percpu("per-CPU hash", &PERCPU_HASH, rounds);
@@ -175,6 +176,41 @@ fn maps(what: &str, def: &MapDef<u32, u64>, count: u32, rounds: usize) {
     );
 }
 
+/// Walks over all elements, key by key.
+fn walk(rounds: usize) {
+    let map = Map::create(&HASH).expect("needs root");
+    let keys = shuffled(HASHED);
+    for &key in &keys {
+        map.update(&key, &u64::from(key)).expect("there is room");
+    }
+    let fd = map.as_fd().as_raw_fd();
+    let expected: u64 = keys.iter().copied().map(u64::from).sum();
+    let check = |sum: u64| assert_eq!(sum, expected, "a peer read something else");
+    let data = aya_maps::Map::HashMap(aya_data(&map));
+    let aya = aya_maps::HashMap::<_, u32, u64>::try_from(data).expect("a hash");
+    let peers = vec![
+        Peer::new("raw next key and lookup", || {
+            let (mut key, mut next, mut value, mut sum) = (u32::MAX, 0_u32, 0_u64, 0);
+            // No element has the first key, so the walk starts at the beginning.
+            while raw_elem(Cmd::MAP_GET_NEXT_KEY, fd, &key, &mut next) == 0 {
+                key = next;
+                assert_eq!(raw_elem(Cmd::MAP_LOOKUP_ELEM, fd, &key, &mut value), 0);
+                sum += value;
+            }
+            check(sum);
+        }),
+        Peer::new("bpfsmith iter", || {
+            check(map.iter().map(|entry| entry.expect("no error").1).sum());
+        }),
+        Peer::new("aya iter", || {
+            check(aya.iter().map(|entry| entry.expect("no error").1).sum());
+        }),
+    ];
+    let unit = (keys.len(), "element");
+    let name = "raw next key and lookup";
+    measure("hash walk", unit, rounds, keys.len(), name, peers);
+}
+
 fn percpu(what: &str, def: &MapDef<u32, u64>, rounds: usize) {
     let map = PerCpuMap::create(def).expect("needs root");
     let keys = shuffled(INDEXED);
@@ -248,6 +284,39 @@ fn percpu(what: &str, def: &MapDef<u32, u64>, rounds: usize) {
         "raw system call",
         peers,
     );
+
+    let mut aya_hash = aya_hash;
+    let mut aya_array = aya_array;
+    let aya_values = || aya_maps::PerCpuValues::try_from(vec![7_u64; cpus]).expect("one each");
+    values.fill(&7);
+    let peers = vec![
+        Peer::new("raw system call", || {
+            for key in &keys {
+                assert_eq!(raw_elem(Cmd::MAP_UPDATE_ELEM, fd, key, &mut buffer[0]), 0);
+            }
+        }),
+        Peer::new("bpfsmith update", || {
+            for key in &keys {
+                map.update(key, &values).expect("no error");
+            }
+        }),
+        Peer::new("libbpf", || {
+            for key in &keys {
+                assert_eq!(libbpf_update(fd, key, &other[0]), 0);
+            }
+        }),
+        Peer::new("aya", || {
+            for key in &keys {
+                match (&mut aya_hash, &mut aya_array) {
+                    (Some(map), _) => map.insert(key, aya_values(), 0).expect("no error"),
+                    (_, Some(map)) => map.set(*key, aya_values(), 0).expect("no error"),
+                    _ => {}
+                }
+            }
+        }),
+    ];
+    let name = "raw system call";
+    measure(&format!("{what} update"), unit, rounds, least, name, peers);
 }
 
 fn batch(rounds: usize) {
