@@ -48,6 +48,20 @@ fn certain() {
         probe::helper(helper("redirect_peer"), ProgType::SCHED_CLS),
         Support::Yes
     );
+    // Among typed programs only iterators may, which the question covers.
+    let write = probe::helper(helper("seq_write"), ProgType::TRACING);
+    assert_eq!(
+        write.is_yes(),
+        Need::Iterators.state() == State::Here,
+        "{write}"
+    );
+    // XDP programs never sleep.
+    let copy = probe::helper(helper("copy_from_user"), ProgType::XDP);
+    assert!(matches!(copy, Support::No(_)), "{copy}");
+    assert_eq!(
+        probe::helper(helper("copy_from_user"), ProgType::SYSCALL),
+        Support::Yes
+    );
     let late = Helper {
         id: 4711,
         ..*lookup
@@ -111,6 +125,8 @@ fn as_the_gate_says(report: &Report) {
         (Need::XdpMetadata, Group::Features, "device-bound XDP"),
         (Need::ProgStream, Group::Features, "program streams"),
         (Need::MmapArray, Group::Features, "array as shared memory"),
+        (Need::Kprobe, Group::Features, "kprobe events"),
+        (Need::Uprobe, Group::Features, "uprobe events"),
         (Need::Freplace, Group::Features, "function replacement"),
         (Need::LiveFrames, Group::Features, "live frames"),
         (Need::Token, Group::Features, "token"),

@@ -17,7 +17,9 @@ pub fn attach_type(place: AttachType) -> Support {
         A::TRACE_RAW_TP => typed(place, "btf_trace_task_rename", Kind::TYPEDEF),
         A::TRACE_ITER => typed(place, "bpf_iter_task", Kind::FUNC),
         A::TRACE_FENTRY | A::TRACE_FEXIT => typed(place, "bpf_fentry_test1", Kind::FUNC),
-        A::MODIFY_RETURN => typed(place, "bpf_modify_return_test", Kind::FUNC),
+        // Hooks of security modules may be replaced on every kernel, others where errors can be
+        // injected.
+        A::MODIFY_RETURN => typed(place, "security_bpf", Kind::FUNC),
         A::LSM_MAC | A::LSM_CGROUP => match simplest(ProgType::LSM) {
             Ok(trial) => trial.to(place).ask(),
             Err(support) => support,

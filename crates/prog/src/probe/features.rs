@@ -13,6 +13,7 @@ use bpfsmith_asm::isa::Raw;
 use bpfsmith_btf::{Builder, Kind, Number, TypeId};
 use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::misc::load_btf;
+use bpfsmith_sys::perf;
 use bpfsmith_sys::prog::{self, Log, TestRun};
 use bpfsmith_uapi::flags::{map_create, prog_load, test_run};
 use bpfsmith_uapi::{AttachType, Errno, MapType, ProgType, StreamId};
@@ -82,6 +83,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "function replacement",
         ask: replacement,
+    },
+    Row {
+        name: "kprobe events",
+        ask: || events("kprobe"),
+    },
+    Row {
+        name: "uprobe events",
+        ask: || events("uprobe"),
     },
     Row {
         name: "test run",
@@ -279,6 +288,11 @@ fn sleepable_iterator() -> Support {
             .ask(),
         Err(support) => support,
     }
+}
+
+/// Whether perf has such events. Programs for them load on every kernel.
+fn events(driver: &str) -> Support {
+    Support::unless(perf::driver(driver).map_err(|refused| refused.errno), &[])
 }
 
 fn runs() -> Support {

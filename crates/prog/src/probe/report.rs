@@ -1,6 +1,6 @@
 //! All questions of a group, and all groups.
 
-use super::calls::{caller, calls_helper, kfunc_names, kfuncs_of};
+use super::calls::{callers, calls_helper, kfunc_names, kfuncs_of};
 use super::{Support, attach, features, isa, links, map_types, prog_types};
 use bpfsmith_uapi::{AttachType, HELPERS, LinkType, MapType, ProgType};
 use std::fmt;
@@ -204,10 +204,10 @@ fn helpers(rows: &mut Vec<Row>, progress: &mut impl FnMut(Progress)) {
         &names,
         rows,
         progress,
-        |kind| match caller(kind) {
-            Ok(trial) => HELPERS
+        |kind| match callers(kind) {
+            Ok(trials) => HELPERS
                 .iter()
-                .map(|helper| calls_helper(&trial, helper))
+                .map(|helper| calls_helper(&trials, helper))
                 .collect(),
             Err(support) => HELPERS.iter().map(|_| support.clone()).collect(),
         },
