@@ -9,16 +9,19 @@ use std::io::ErrorKind;
 /// neither version nor configuration tells.
 type Row = (&'static [Need], fn() -> bool, &'static str);
 
-const EFFECTS: &[Row] = &[(
-    &[
-        Need::Fentry,
-        Need::Freplace,
-        Need::Lsm,
-        Need::LsmCgroup,
-    ],
-    list_of_functions_refused,
-    "this machine gives nobody its list of traceable functions (EPERM), and with it no trampoline",
-)];
+const EFFECTS: &[Row] = &[
+    (
+        &[
+            Need::Fentry,
+            Need::Freplace,
+            Need::Lsm,
+            Need::LsmCgroup,
+        ],
+        list_of_functions_refused,
+        "this machine gives nobody its list of traceable functions (EPERM), and with it no trampoline",
+    ),
+    (&[Need::TwoCpus], one_cpu, "this machine has one CPU"),
+];
 
 /// What explains that the need is missing, if anything does.
 pub(crate) fn explains(need: Need) -> Option<&'static str> {
@@ -36,4 +39,9 @@ pub(crate) fn list_of_functions_refused() -> bool {
                 .is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
         })
     })
+}
+
+/// Nothing else runs while a program does.
+pub(crate) fn one_cpu() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1)
 }

@@ -27,6 +27,7 @@
 
 mod cgroup;
 mod effect;
+mod effort;
 mod fds;
 mod kernel;
 mod mount;
@@ -38,6 +39,7 @@ mod types;
 mod wait;
 
 pub use cgroup::{Cgroup, cgroup};
+pub use effort::{is_slow, rounds};
 pub use fds::{Fd, Fds, open_fds};
 pub use kernel::{Version, built_without, release, version};
 pub use mount::{Mount, bpffs, tracefs};

@@ -68,6 +68,8 @@ const ROOT: &str = "run the tests as root";
 needs_table! {
     /// The rights of root.
     Root, 0.0, [], root, ROOT;
+    /// Two CPUs, so that user space can watch a program that runs for long.
+    TwoCpus, 2.0, [SMP], two_cpus, "cargo xtask vm --cpus 2";
     /// `bpf(2)`.
     Bpf, 3.18, [BPF_SYSCALL], array, ROOT;
     /// The kernel's own types, in `/sys/kernel/btf/vmlinux`.

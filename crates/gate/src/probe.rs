@@ -1,6 +1,7 @@
 //! How a need is found out: by trying. Where a trial would be a test of its own, by facts.
 
 use crate::cgroup::Cgroup;
+use crate::effect;
 use crate::kernel::{built_without, version};
 use crate::mount::{Mount, apart};
 use crate::need::Row;
@@ -42,6 +43,13 @@ pub(crate) fn root(_: &Row) -> Found {
     match user.is_root() {
         true => Ok(()),
         false => Err(format!("the effective user is {user}")),
+    }
+}
+
+pub(crate) fn two_cpus(_: &Row) -> Found {
+    match effect::one_cpu() {
+        false => Ok(()),
+        true => Err("this process may run on one CPU only".to_owned()),
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod support;
 
-use bpfsmith_gate::{deadline, needs, open_fds};
+use bpfsmith_gate::{deadline, needs, open_fds, rounds};
 use bpfsmith_net::{Device, Kind, NetNs, Netlink, Node, Pair};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn a_thousand_namespaces_leave_nothing() {
     support::private_mounts();
     let outer = Node::new().unwrap();
     let before = open_fds();
-    for round in 0..1000 {
+    for round in 0..rounds(1000) {
         let inner = match round % 10 {
             0 => NetNs::named(&format!("bs-net-leak-{}-{round}", std::process::id())).unwrap(),
             _ => NetNs::new().unwrap(),

@@ -160,6 +160,7 @@ fn run_relayed(path: &Path, arguments: &[String]) -> io::Result<ExitStatus> {
         .args(arguments)
         .current_dir("/tmp")
         .env("BPFSMITH_STRICT", "1")
+        .env("BPFSMITH_SLOW", "1")
         .env("HOME", "/tmp")
         .env("PATH", "/bin:/sbin")
         .stdout(writer.try_clone()?)

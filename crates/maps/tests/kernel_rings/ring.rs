@@ -175,7 +175,7 @@ fn a_ring_has_one_reader() {
 
 #[test]
 fn a_record_that_is_not_submitted_stops_the_reader() {
-    needs!(Root, RingBuf, BpfLoop);
+    needs!(Root, RingBuf, BpfLoop, TwoCpus);
     let mut ring = RingBuf::create(&SMALL).unwrap();
     let producer = Arc::new(crate::fill::Producer::of(
         slow::body(&SMALL),
