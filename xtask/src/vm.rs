@@ -18,7 +18,7 @@
 //!
 //! A kernel test finds nothing but itself there: no files of the repository, no shell, no other
 //! programs, one CPU, and 1 GiB of memory. `/proc`, `/sys`, `/dev`, `/tmp` and the kernel's special file
-//! systems are mounted where they usually are, and `lo` is up. Of what a binary writes, the first 256 KiB
+//! systems are mounted where they usually are, and `lo` is up. `BPFSMITH_SLOW=1` tells it to repeat less. Of what a binary writes, the first 256 KiB
 //! and the last 16 are shown. What it leaves running is killed.
 
 mod binaries;
@@ -31,7 +31,7 @@ mod modules;
 use crate::plan::{self, End, Plan};
 use crate::{Error, Result};
 use binaries::Binary;
-use console::Console;
+use console::{Console, Outcome};
 use cpio::Cpio;
 use kernel::Kernel;
 use machine::Machine;
@@ -142,7 +142,11 @@ fn summary(release: &str, tests: &[String], console: &Console, total: Duration) 
             Some(None) => "FAILED: the machine stopped while it ran".to_owned(),
             None => "FAILED: the machine stopped before".to_owned(),
         };
-        text.push_str(&format!("{test}: {end}\n"));
+        text.push_str(&format!("{test}: {end}"));
+        if let Some(outcome) = outcome.filter(|outcome| outcome.end.is_some()) {
+            text.push_str(&counts(outcome));
+        }
+        text.push('\n');
     }
     text.push_str(&format!("{} skips; ", console.skips.len()));
     if let Some((ours, theirs)) = console.up {
@@ -152,6 +156,19 @@ fn summary(release: &str, tests: &[String], console: &Console, total: Duration) 
         ));
     }
     text.push_str(&format!("off after {:.1} s", total.as_secs_f32()));
+    text
+}
+
+/// What is known of a test binary that ended.
+fn counts(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    if let Some(count) = outcome.count {
+        text.push_str(&format!(", {count} tests"));
+    }
+    if outcome.skips > 0 {
+        text.push_str(&format!(", {} skips", outcome.skips));
+    }
+    text.push_str(&format!(", {:.1} s", outcome.took.as_secs_f32()));
     text
 }
 
@@ -178,23 +195,24 @@ mod tests {
     #[test]
     fn the_summary_says_how_each_test_ended() {
         let mut console = Console::new("w");
-        for line in [
-            "@w@ up 1900",
-            "@w@ start p/a",
-            "SKIP t: Tcx: too old",
-            "@w@ done code 0",
-            "@w@ start p/b",
-            "@w@ done signal 11",
-            "@w@ start p/c",
+        for (at, line) in [
+            (2600, "@w@ up 1900"),
+            (2600, "@w@ start p/a"),
+            (2600, "running 3 tests"),
+            (2600, "SKIP t: Tcx: too old"),
+            (3800, "@w@ done code 0"),
+            (3800, "@w@ start p/b"),
+            (3900, "@w@ done signal 11"),
+            (3900, "@w@ start p/c"),
         ] {
-            console.line(line, Duration::from_millis(2600));
+            console.line(line, Duration::from_millis(at));
         }
         let tests = ["p/a", "p/b", "p/c", "p/d"].map(str::to_owned);
         assert_eq!(
             summary("6.1.0", &tests, &console, Duration::from_secs(4)),
             "== Linux 6.1.0\n\
-             p/a: passed\n\
-             p/b: FAILED with signal 11\n\
+             p/a: passed, 3 tests, 1 skips, 1.2 s\n\
+             p/b: FAILED with signal 11, 0.1 s\n\
              p/c: FAILED: the machine stopped while it ran\n\
              p/d: FAILED: the machine stopped before\n\
              1 skips; up after 2.6 s (by its clock 1.9 s), off after 4.0 s"

@@ -9,6 +9,13 @@ pub(super) struct Outcome {
     pub(super) test: String,
     /// Missing if the machine stopped while it ran.
     pub(super) end: Option<End>,
+    /// How many tests it said that it has.
+    pub(super) count: Option<u32>,
+    /// How many of them were skipped.
+    pub(super) skips: u32,
+    start: Duration,
+    /// How long it ran, by our clock.
+    pub(super) took: Duration,
 }
 
 /// Reads the console line by line.
@@ -40,11 +47,23 @@ impl Console {
         match Report::parse(&self.word, line) {
             Some(report) => self.report(report, after),
             None => {
-                if let Some(at) = line.find("SKIP ") {
-                    self.skips.push(line[at..].to_owned());
-                }
+                self.output(line);
                 (!line.trim().is_empty()).then(|| line.to_owned())
             }
+        }
+    }
+
+    fn output(&mut self, line: &str) {
+        let Some(outcome) = self.outcomes.last_mut() else {
+            return;
+        };
+        if let Some(at) = line.find("SKIP ") {
+            outcome.skips += 1;
+            self.skips.push(line[at..].to_owned());
+        }
+        // Tests that run tests say it too, but later.
+        if outcome.count.is_none() {
+            outcome.count = announced(line);
         }
     }
 
@@ -56,12 +75,20 @@ impl Console {
             }
             Report::Start(test) => {
                 let shown = format!("-- {test}");
-                self.outcomes.push(Outcome { test, end: None });
+                self.outcomes.push(Outcome {
+                    test,
+                    end: None,
+                    count: None,
+                    skips: 0,
+                    start: after,
+                    took: Duration::ZERO,
+                });
                 Some(shown)
             }
             Report::Done(end) => {
                 let outcome = self.outcomes.last_mut()?;
                 outcome.end = Some(end);
+                outcome.took = after.saturating_sub(outcome.start);
                 let bad = end != End::Code(0);
                 bad.then(|| format!("-- {} ended with {end}", outcome.test))
             }
@@ -78,6 +105,15 @@ impl Console {
         let good = |outcome: &Outcome| outcome.end == Some(End::Code(0));
         self.ended && done.eq(tests) && self.outcomes.iter().all(good)
     }
+}
+
+/// `running 3 tests`
+fn announced(line: &str) -> Option<u32> {
+    let rest = line.strip_prefix("running ")?;
+    let count = rest
+        .strip_suffix(" tests")
+        .or_else(|| rest.strip_suffix(" test"))?;
+    count.parse().ok()
 }
 
 #[cfg(test)]
@@ -103,6 +139,8 @@ mod tests {
         let (console, shown) = console(&[
             "@w@ up 2000\r\n",
             "@w@ start p/one\r\n",
+            "running 2 tests\r\n",
+            "running 1 test\r\n",
             "test x ... SKIP x: Tcx: too old\r\n",
             "ok\r\n",
             "\r\n",
@@ -113,12 +151,17 @@ mod tests {
         ]);
         assert!(console.passed(&tests()));
         assert_eq!(console.skips, ["SKIP x: Tcx: too old"]);
+        let counted = |outcome: &Outcome| (outcome.count, outcome.skips);
+        let counted: Vec<_> = console.outcomes.iter().map(counted).collect();
+        assert_eq!(counted, [(Some(2), 1), (None, 0)]);
         let up = (Duration::from_secs(1), Duration::from_secs(2));
         assert_eq!(console.up, Some(up));
         assert_eq!(
             shown,
             [
                 "-- p/one",
+                "running 2 tests",
+                "running 1 test",
                 "test x ... SKIP x: Tcx: too old",
                 "ok",
                 "-- p/two",
