@@ -4,6 +4,8 @@
 
 #[path = "kit/checksums.rs"]
 mod checksums;
+#[path = "support/kernel.rs"]
+mod kernel;
 #[path = "kit/packets.rs"]
 mod packets;
 #[path = "kit/programs.rs"]

@@ -1,5 +1,6 @@
 //! Checksums against a full computation that knows nothing of the kit.
 
+use crate::kernel::csum_diff;
 use crate::programs::case;
 use crate::vm::{self, Memory};
 use bpfsmith_asm::program::Program;
@@ -29,26 +30,6 @@ fn run_program(program: &Program, packet: &[u8]) -> (Vec<u8>, u64) {
         csum_diff(args, memory)
     });
     (memory.packet, answer.unwrap())
-}
-
-/// As the kernel up to 6.12 answers: 32 bits that are not folded.
-fn csum_diff([from, from_size, to, to_size, seed]: [u64; 5], memory: &mut Memory) -> u64 {
-    let mut words = |at, size: u64, flip: u64| -> u64 {
-        let words = 0..usize::try_from(size).unwrap() / 4;
-        words
-            .map(|n| {
-                memory
-                    .load(at + n as u64 * 4, bpfsmith_asm::isa::Size::W)
-                    .unwrap()
-                    ^ flip
-            })
-            .sum()
-    };
-    let mut sum = seed + words(from, from_size, 0xffff_ffff) + words(to, to_size, 0);
-    while sum > 0xffff_ffff {
-        sum = (sum & 0xffff_ffff) + (sum >> 32);
-    }
-    sum
 }
 
 /// Writes the checksum of all of `bytes` at `at`.
