@@ -1,5 +1,7 @@
 //! Perf events, programs on sockets, and memory shared with maps: seen from their effect.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
 use bpfsmith_gate::needs;
 use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::mmap::{KernelBtf, Read, Shared, Write, page_size};
@@ -208,10 +210,50 @@ fn what_cannot_be_opened_says_so() {
     assert_eq!(event.count().unwrap().lost, Some(0));
 }
 
+/// Works in a thread with a network namespace of its own, which goes with it and whose `lo` is up.
+fn in_own_network(work: impl FnOnce() + Send) {
+    let done = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a namespace");
+            loopback_up();
+            work();
+        });
+        thread.join()
+    });
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+fn loopback_up() {
+    use nix::sys::socket::{self as raw, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockType};
+    const RTM_NEWLINK: u16 = 16;
+    const NLM_F_REQUEST_ACK: u16 = 5;
+    const IFF_UP: u32 = 1;
+    let mut message = Vec::new();
+    message.extend_from_slice(&32_u32.to_ne_bytes());
+    message.extend_from_slice(&RTM_NEWLINK.to_ne_bytes());
+    message.extend_from_slice(&NLM_F_REQUEST_ACK.to_ne_bytes());
+    message.extend_from_slice(&[0; 12]); // sequence, port, family and kind
+    message.extend_from_slice(&1_u32.to_ne_bytes());
+    message.extend_from_slice(&IFF_UP.to_ne_bytes());
+    message.extend_from_slice(&IFF_UP.to_ne_bytes());
+    let route = raw::SockProtocol::NetlinkRoute;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let route = raw::socket(AddressFamily::Netlink, SockType::Raw, flags, route).expect("netlink");
+    let (fd, kernel) = (route.as_raw_fd(), NetlinkAddr::new(0, 0));
+    raw::sendto(fd, &message, &kernel, MsgFlags::empty()).expect("a request");
+    let mut answer = [0; 64];
+    let len = raw::recv(fd, &mut answer, MsgFlags::empty()).expect("an answer");
+    // NLMSG_ERROR with no error.
+    assert_eq!((answer[4], &answer[16..20]), (2, &[0; 4][..]), "{len}");
+}
+
 #[test]
 fn a_filter_cuts_what_the_socket_receives() {
     needs!(Root, Loopback);
-    // UDP on the loopback of this machine's own stack: both ends are ours.
+    in_own_network(filter);
+}
+
+fn filter() {
     let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = receiver.local_addr().unwrap();
@@ -252,7 +294,11 @@ fn a_filter_cuts_what_the_socket_receives() {
 
 #[test]
 fn a_program_chooses_among_sockets_that_share_an_address() {
-    needs!(Root, Reuseport);
+    needs!(Root, Loopback, Reuseport);
+    in_own_network(choose);
+}
+
+fn choose() {
     use nix::sys::socket::{self as raw, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
     let open = |port: u16| {
         let flags = SockFlag::SOCK_CLOEXEC;
