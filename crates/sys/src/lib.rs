@@ -13,6 +13,7 @@
 //! | attach programs | [`link`](mod@link), [`attach`] |
 //! | list and describe what is loaded | [`object`], [`info`] |
 //! | load BTF, make tokens, count runs | [`misc`] |
+//! | lend rights to a user namespace | [`delegate`] |
 //! | know what this process may | [`rights`] |
 //! | share memory with programs | [`mmap`] |
 //! | read and write ring buffers | [`ring`], [`user_ring`] |
@@ -28,6 +29,7 @@
 pub mod attach;
 pub mod attr;
 pub mod call;
+pub mod delegate;
 pub mod epoll;
 pub mod info;
 pub mod link;

@@ -2,10 +2,11 @@
 
 use crate::attr::{self, Fd, Ptr, PtrMut};
 use crate::call::{Failed, Result, bpf_fd};
+use crate::delegate::owned;
 use crate::prog::Log;
+use crate::refused::Answer;
 use bpfsmith_uapi::{Cmd, Errno, StatsType};
-use crate::refused::{Answer, Refused};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// Has the kernel check a BTF blob, and returns its fd. Linux 4.18.
 ///
@@ -66,9 +67,16 @@ pub fn create_token(bpffs: BorrowedFd<'_>) -> Result<OwnedFd> {
 pub fn pidfd(pid: u32) -> Answer<OwnedFd> {
     // SAFETY: only numbers are passed.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_ulong::from(pid), 0) };
-    match i32::try_from(fd) {
-        // SAFETY: the kernel made this fd for us.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(Refused::last("pidfd_open")),
-    }
+    owned("pidfd_open", fd)
+}
+
+/// Duplicates a descriptor of another process, by its number there. Linux 5.6.
+///
+/// # Errors
+/// `EBADF` without such a number; `EPERM` without the right to trace the process.
+pub fn pidfd_take(process: BorrowedFd<'_>, number: i32) -> Answer<OwnedFd> {
+    let process = process.as_raw_fd();
+    // SAFETY: only numbers are passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, number, 0) };
+    owned("pidfd_getfd", fd)
 }
