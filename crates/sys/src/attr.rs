@@ -81,6 +81,8 @@ pub(crate) struct Fd<'a>(i32, PhantomData<BorrowedFd<'a>>);
 impl<'a> Fd<'a> {
     /// For a field in which the kernel takes 0 for absent.
     pub(crate) const NONE: Fd<'static> = Fd(0, PhantomData);
+    /// What no process has open.
+    pub(crate) const NOBODY: Fd<'static> = Fd(-1, PhantomData);
 
     #[inline]
     pub(crate) fn of(fd: BorrowedFd<'a>) -> Fd<'a> {

@@ -1,6 +1,10 @@
 //! How many values a per-CPU map holds for each key.
 
 use bpfsmith_uapi::Errno;
+use nix::sys::statfs::{SYSFS_MAGIC, fstatfs};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// The number of CPUs that this kernel may ever run: one value each in per-CPU maps.
@@ -29,10 +33,23 @@ pub fn possible_cpus() -> Result<PossibleCpus, Errno> {
     if let Some(&count) = COUNT.get() {
         return Ok(count);
     }
-    let text =
-        std::fs::read_to_string(PATH).map_err(|error| Errno::of(&error).unwrap_or(Errno::EIO))?;
+    let text = read(Path::new(PATH))?;
     let count = length(text.trim()).ok_or(Errno::EBADMSG)?;
     Ok(*COUNT.get_or_init(|| PossibleCpus(count)))
+}
+
+/// What the kernel says in a file. A file that somebody mounted in its place could say anything:
+/// `EBADMSG`.
+fn read(path: &Path) -> Result<String, Errno> {
+    let failed = |error: std::io::Error| Errno::of(&error).unwrap_or(Errno::EIO);
+    let mut file = File::open(path).map_err(failed)?;
+    let stat = fstatfs(&file).map_err(|errno| Errno(errno as i32))?;
+    if stat.filesystem_type() != SYSFS_MAGIC {
+        return Err(Errno::EBADMSG);
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// The numbers of the CPUs that run now. They may change at any time.
@@ -40,8 +57,7 @@ pub fn possible_cpus() -> Result<PossibleCpus, Errno> {
 /// # Errors
 /// When `/sys` is not mounted or the file is not the kernel's.
 pub fn online_cpus() -> Result<Vec<u32>, Errno> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online")
-        .map_err(|error| Errno::of(&error).unwrap_or(Errno::EIO))?;
+    let text = read(Path::new("/sys/devices/system/cpu/online"))?;
     let list = text.trim();
     length(list).ok_or(Errno::EBADMSG)?;
     let ranges = list.split(',').filter_map(|part| {
@@ -65,7 +81,8 @@ fn length(list: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{length, possible_cpus};
+    use super::{length, possible_cpus, read};
+    use bpfsmith_uapi::Errno;
 
     #[test]
     fn a_list_of_cpus_is_counted() {
@@ -81,6 +98,17 @@ mod tests {
         ] {
             assert_eq!(length(list), count, "{list:?}");
         }
+    }
+
+    /// The kernel would write behind a buffer that such a file made too short.
+    #[test]
+    fn a_file_that_is_not_the_kernels_is_not_believed() {
+        let name = format!("bs-cpus-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "0\n").unwrap();
+        let answer = read(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(answer, Err(Errno::EBADMSG));
     }
 
     #[test]

@@ -237,18 +237,36 @@ pub fn token(fd: BorrowedFd<'_>) -> Result<TokenInfo> {
 /// Describes a BTF object, with its name (`vmlinux`, a module's, or empty).
 ///
 /// # Errors
-/// As for [`map`].
+/// As for [`map`]; `EINVAL` for any other object than BTF.
 pub fn btf(fd: BorrowedFd<'_>) -> Result<(BtfInfo, String)> {
+    expect_btf(fd)?;
     let mut name = [0_u8; 64];
     let mut info = BtfInfo {
         name: PtrMut::to(&mut name).number(),
         name_len: 64,
         ..BtfInfo::default()
     };
-    // SAFETY: the name has room for `name_len` bytes, and no other address is set.
+    // SAFETY: it is BTF, the name has room for `name_len` bytes, and no other address is set.
     unsafe { ask(fd, &mut info)? };
     info.name = 0;
     Ok((info, text(&name)))
+}
+
+/// Refuses other objects than BTF, in whose structures an address and a length mean something else: a
+/// link to many kprobes takes a length for that many addresses of 8 bytes.
+pub(crate) fn expect_btf(fd: BorrowedFd<'_>) -> Result<()> {
+    let mut info = BtfInfo::default();
+    // SAFETY: no addresses are set.
+    unsafe { ask(fd, &mut info)? };
+    // BTF starts with the address, which stays as it was; all others start with their type, which is
+    // never 0, or, a token, with what it allows.
+    if info.btf == 0 {
+        return Ok(());
+    }
+    Err(Failed {
+        cmd: Cmd::OBJ_GET_INFO_BY_FD,
+        errno: Errno::EINVAL,
+    })
 }
 
 /// The bytes of a BTF object.
@@ -465,9 +483,16 @@ fn name_of(kind: LinkType, more: &Words) -> Option<(usize, usize)> {
     match kind {
         LinkType::RAW_TRACEPOINT | LinkType::ITER => Some((0, 2)),
         LinkType::UPROBE_MULTI => Some((0, 8)),
-        LinkType::PERF_EVENT if PerfEventType(half(more, 0)) != PerfEventType::EVENT => {
-            Some((1, 4))
-        }
+        // Only what is known to have a name there: for another kind the words may mean another
+        // length.
+        LinkType::PERF_EVENT => match PerfEventType(half(more, 0)) {
+            PerfEventType::KPROBE
+            | PerfEventType::KRETPROBE
+            | PerfEventType::UPROBE
+            | PerfEventType::URETPROBE
+            | PerfEventType::TRACEPOINT => Some((1, 4)),
+            _ => None,
+        },
         _ => None,
     }
 }

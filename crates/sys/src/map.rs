@@ -7,7 +7,7 @@
 use crate::attr::{Fd, MapBatch, MapCreate, MapElem, MapLookup, MapNextKey, Ptr, PtrMut};
 use crate::call::{Failed, Result, bpf, bpf_as, bpf_fd};
 use crate::cpus::possible_cpus;
-use crate::info;
+use crate::{info, object};
 use bpfsmith_uapi::{Cmd, Errno, MapType};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -202,6 +202,7 @@ impl Map {
     pub fn from_fd(fd: OwnedFd) -> Result<Map> {
         let cmd = Cmd::OBJ_GET_INFO_BY_FD;
         let info = info::map(fd.as_fd())?;
+        object::expect(object::Kind::Map, fd.as_fd())?;
         let facts = Facts::new(
             MapType(info.kind),
             info.key_size,

@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Bytes of a page.
 #[must_use]
@@ -137,7 +137,8 @@ impl Access for Write {
 
 /// Memory shared with the kernel and its programs.
 ///
-/// An access behind the end of the underlying file, where that was made shorter, ends the process by
+/// Only maps whose bytes nobody lends out as slices can be mapped so: the pages of rings are left to
+/// their protocols. An access behind the end of the underlying file, where that was made shorter, ends the process by
 /// a signal; maps and rings never become shorter.
 #[derive(Debug)]
 pub struct Shared<A> {
@@ -146,14 +147,6 @@ pub struct Shared<A> {
 }
 
 impl<A: Access> Shared<A> {
-    /// Maps `len` bytes of an object from `offset` on, which is a multiple of the page size.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn map(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Answer<Shared<A>> {
-        Shared::of(&From::Fd(fd, offset), len)
-    }
-
     /// Maps the values of an array that was made with `BPF_F_MMAPABLE` (Linux 5.5), or an arena
     /// (Linux 6.9). Values of an array lie [`stride`](crate::map::Facts::stride) bytes, rounded up to
     /// a multiple of 8, apart. `at` is the address for an arena that demands one, or 0.
@@ -208,14 +201,18 @@ impl<A: Access> Shared<A> {
     #[inline]
     #[must_use]
     pub fn load_u64(&self, offset: usize) -> Option<u64> {
-        self.word64(offset).map(|word| word.load(Ordering::Acquire))
+        let word = self.word64(offset)?.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        Some(word)
     }
 
     /// Reads 4 bytes at once; `None` outside, or where they are not aligned.
     #[inline]
     #[must_use]
     pub fn load_u32(&self, offset: usize) -> Option<u32> {
-        self.word32(offset).map(|word| word.load(Ordering::Acquire))
+        let word = self.word32(offset)?.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        Some(word)
     }
 
     #[inline]
@@ -223,8 +220,8 @@ impl<A: Access> Shared<A> {
         let at = self.region.at(offset, 8)?.cast::<AtomicU64>();
         if at.is_aligned() {
             // SAFETY: inside of the region, aligned as checked, and only reached by atomic
-            // operations. A load of this size is allowed in read-only memory, and the shared
-            // reference is only given away for writable mappings.
+            // operations. Read-only memory is only reached by relaxed loads, which are allowed there,
+            // and the shared reference is only given away for writable mappings.
             Some(unsafe { at.as_ref() })
         } else {
             None
@@ -428,7 +425,7 @@ impl Deref for KernelBtf {
 
 #[cfg(test)]
 mod tests {
-    use super::{Anonymous, Read, Shared, Write, page_size};
+    use super::{Anonymous, From, Read, Shared, Write, page_size};
     use bpfsmith_uapi::Errno;
     use std::os::fd::AsFd;
     use std::sync::atomic::Ordering;
@@ -447,8 +444,8 @@ mod tests {
     fn both_views_see_one_memory() {
         let page = page_size();
         let file = memory(page as u64);
-        let ours = Shared::<Write>::map(file.as_fd(), 0, page).unwrap();
-        let theirs = Shared::<Read>::map(file.as_fd(), 0, page).unwrap();
+        let ours = Shared::<Write>::of(&From::Fd(file.as_fd(), 0), page).unwrap();
+        let theirs = Shared::<Read>::of(&From::Fd(file.as_fd(), 0), page).unwrap();
         ours.u64(8).unwrap().store(7, Ordering::Release);
         assert_eq!(theirs.load_u64(8), Some(7));
         for (offset, len) in [
@@ -474,7 +471,7 @@ mod tests {
     fn nothing_outside_is_reached() {
         let page = page_size();
         let file = memory(page as u64);
-        let memory = Shared::<Write>::map(file.as_fd(), 0, page).unwrap();
+        let memory = Shared::<Write>::of(&From::Fd(file.as_fd(), 0), page).unwrap();
         assert!(memory.u64(page - 4).is_none() && memory.u64(4).is_none());
         assert!(memory.u32(page).is_none() && memory.u32(2).is_none());
         assert!(memory.load_u64(usize::MAX - 3).is_none());
@@ -489,7 +486,7 @@ mod tests {
         #[expect(clippy::reversed_empty_ranges, reason = "it must be refused")]
         let reversed = memory.u32s(8..4);
         assert!(reversed.is_none());
-        let none = Shared::<Read>::map(file.as_fd(), 0, 0).unwrap_err();
+        let none = Shared::<Read>::of(&From::Fd(file.as_fd(), 0), 0).unwrap_err();
         assert_eq!((none.call, none.errno), ("mmap", Errno::EINVAL));
     }
 

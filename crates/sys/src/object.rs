@@ -1,7 +1,8 @@
 //! Names and numbers of objects: pins in bpffs, ids of everything that is loaded.
 
-use crate::attr::{self, Fd, Ptr};
+use crate::attr::{self, Fd, Ptr, PtrMut};
 use crate::call::{Failed, Result, bpf, bpf_as, bpf_fd};
+use crate::info;
 use bpfsmith_uapi::{Cmd, Errno};
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -38,6 +39,68 @@ impl Kind {
             Kind::Btf => Cmd::BTF_GET_FD_BY_ID,
             Kind::Link => Cmd::LINK_GET_FD_BY_ID,
         }
+    }
+}
+
+/// Refuses an fd of another kind of object. Information structures do not say what they are about: a
+/// program's reads like a map of nonsense.
+///
+/// # Errors
+/// `EINVAL` when it is another kind, or no BPF object at all.
+pub fn expect(kind: Kind, object: BorrowedFd<'_>) -> Result<()> {
+    if kind == Kind::Btf {
+        return info::expect_btf(object);
+    }
+    let is_refused = |fd, errno| matches!(touch(kind, fd), Err(failed) if failed.errno == errno);
+    // A kernel without the command refuses all fds in the same way, and is not asked.
+    if is_refused(Fd::of(object), Errno::EINVAL) && is_refused(Fd::NOBODY, Errno::EBADF) {
+        return Err(Failed {
+            cmd: Cmd::OBJ_GET_INFO_BY_FD,
+            errno: Errno::EINVAL,
+        });
+    }
+    Ok(())
+}
+
+/// Runs a command that only this kind of object takes, and that does nothing to it: a batch of no
+/// elements (Linux 5.6), a program without a map to bind (5.10), a link without a program to put
+/// behind it (5.7).
+fn touch(kind: Kind, object: Fd<'_>) -> Result<()> {
+    match kind {
+        Kind::Map => {
+            let mut attr = attr::MapBatch {
+                in_batch: Ptr::NULL,
+                out_batch: PtrMut::NULL,
+                keys: PtrMut::NULL,
+                values: PtrMut::NULL,
+                count: 0,
+                map_fd: object,
+                elem_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: there are no addresses, and no element is asked for.
+            unsafe { bpf(&mut attr).map(drop) }
+        }
+        Kind::Prog => {
+            let mut attr = attr::BindMap {
+                prog_fd: object,
+                map_fd: Fd::NOBODY,
+                flags: 0,
+            };
+            // SAFETY: only fds are passed.
+            unsafe { bpf(&mut attr).map(drop) }
+        }
+        Kind::Link => {
+            let mut attr = attr::LinkUpdate {
+                link_fd: object,
+                new_prog_fd: Fd::NOBODY,
+                flags: 0,
+                old_prog_fd: Fd::NONE,
+            };
+            // SAFETY: only fds are passed.
+            unsafe { bpf(&mut attr).map(drop) }
+        }
+        Kind::Btf => Ok(()),
     }
 }
 

@@ -4,6 +4,8 @@ use crate::refused::{Answer, Refused};
 use bpfsmith_uapi::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A counter that the kernel keeps itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -466,18 +468,34 @@ impl Open<'_> {
         if fd < 0 {
             return Err(Refused::last(CALL));
         }
-        // SAFETY: a new fd that nobody else owns.
-        Ok(PerfEvent(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(PerfEvent {
+            // SAFETY: a new fd that nobody else owns.
+            fd: unsafe { OwnedFd::from_raw_fd(fd) },
+            has_ring: Arc::default(),
+        })
     }
 }
 
 /// An open perf event. A program on it stays there while it is open.
 #[derive(Debug)]
-pub struct PerfEvent(OwnedFd);
+pub struct PerfEvent {
+    fd: OwnedFd,
+    has_ring: Arc<AtomicBool>,
+}
+
+/// The right to move the reader's position in an event's ring.
+#[derive(Debug)]
+pub(crate) struct Claim(Arc<AtomicBool>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 impl AsFd for PerfEvent {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -491,9 +509,15 @@ pub struct Count {
 }
 
 impl PerfEvent {
+    /// The claim to the ring, if no ring has it.
+    pub(crate) fn claim_ring(&self) -> Option<Claim> {
+        let was_taken = self.has_ring.swap(true, Ordering::AcqRel);
+        (!was_taken).then(|| Claim(Arc::clone(&self.has_ring)))
+    }
+
     fn request(&self, call: &'static str, request: libc::Ioctl, value: u64) -> Answer<()> {
         // SAFETY: these requests take a number, not an address.
-        match unsafe { libc::ioctl(self.0.as_raw_fd(), request, value) } {
+        match unsafe { libc::ioctl(self.fd.as_raw_fd(), request, value) } {
             -1 => Err(Refused::last(call)),
             _ => Ok(()),
         }
@@ -562,7 +586,7 @@ impl PerfEvent {
         let request = nix::request_code_read!(b'$', 7, size_of::<usize>()) as libc::Ioctl;
         let mut id = 0_u64;
         // SAFETY: the kernel writes 8 bytes to `id`.
-        match unsafe { libc::ioctl(self.0.as_raw_fd(), request, std::ptr::from_mut(&mut id)) } {
+        match unsafe { libc::ioctl(self.fd.as_raw_fd(), request, std::ptr::from_mut(&mut id)) } {
             -1 => Err(Refused::last("ioctl PERF_EVENT_IOC_ID")),
             _ => Ok(id),
         }
@@ -575,7 +599,7 @@ impl PerfEvent {
     pub fn count(&self) -> Answer<Count> {
         let mut words = [0_u64; 16];
         let room = size_of_val(&words);
-        let fd = self.0.as_raw_fd();
+        let fd = self.fd.as_raw_fd();
         // SAFETY: the kernel writes at most that many bytes.
         let read = unsafe { libc::read(fd, words.as_mut_ptr().cast(), room) };
         match read {

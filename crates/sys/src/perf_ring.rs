@@ -6,11 +6,11 @@
 //! copied by atomic operations, and what the kernel wrote meanwhile is thrown away.
 
 use crate::mmap::{From, Region, page_size};
-use crate::perf::{Direction, PerfEvent};
+use crate::perf::{Claim, Direction, PerfEvent};
 use crate::refused::{Answer, Refused};
 use bpfsmith_uapi::Errno;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// `data_head` and `data_tail` in the first page.
 const HEAD: usize = 1024;
@@ -27,6 +27,8 @@ pub struct PerfRing {
     direction: Direction,
     /// A record that runs over the end is put together here.
     scratch: Vec<u8>,
+    /// Given back after the pages.
+    _claim: Claim,
 }
 
 /// The ring contradicts itself: somebody wrote to its pages.
@@ -60,7 +62,8 @@ impl PerfRing {
     /// a power of two.
     ///
     /// # Errors
-    /// `EINVAL` for a number that is no power of two; `EPERM` for more than
+    /// `EINVAL` for a number that is no power of two; `EBUSY` while the event has another ring, whose
+    /// reader would move the same position; `EPERM` for more than
     /// `perf_event_mlock_kb` without `CAP_IPC_LOCK`.
     pub fn map(event: &PerfEvent, pages: usize, direction: Direction) -> Answer<PerfRing> {
         let invalid = Refused::because("mmap", Errno::EINVAL);
@@ -74,11 +77,15 @@ impl PerfRing {
             Direction::Forward => libc::PROT_READ | libc::PROT_WRITE,
             Direction::Backward => libc::PROT_READ,
         };
+        let claim = event
+            .claim_ring()
+            .ok_or(Refused::because("mmap", Errno::EBUSY))?;
         Ok(PerfRing {
             region: Region::map(&From::Fd(event.as_fd(), 0), len, protection)?,
             size,
             direction,
             scratch: Vec::new(),
+            _claim: claim,
         })
     }
 
@@ -95,6 +102,15 @@ impl PerfRing {
         unsafe { self.region.start().add(offset).cast().as_ref() }
     }
 
+    /// The kernel's position. The page may be mapped for reading alone, which only relaxed loads may
+    /// reach; the fence makes it an acquire.
+    #[inline]
+    fn head(&self) -> u64 {
+        let head = self.position(HEAD).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        head
+    }
+
     /// How many bytes are unread; 0 for a ring that is written backward.
     #[must_use]
     pub fn unread(&self) -> u64 {
@@ -102,9 +118,7 @@ impl PerfRing {
             Direction::Backward => 0,
             Direction::Forward => {
                 let tail = self.position(TAIL).load(Ordering::Relaxed);
-                self.position(HEAD)
-                    .load(Ordering::Acquire)
-                    .wrapping_sub(tail)
+                self.head().wrapping_sub(tail)
             }
         }
     }
@@ -159,7 +173,7 @@ impl PerfRing {
         scratch: &mut Vec<u8>,
         each: &mut impl FnMut(Raw<'_>) -> bool,
     ) -> Result<(), Corrupt> {
-        let head = self.position(HEAD).load(Ordering::Acquire);
+        let head = self.head();
         while *position != head {
             let at = *position;
             let ahead = head.wrapping_sub(at);
@@ -196,7 +210,7 @@ impl PerfRing {
         let data = unsafe { self.region.start().as_ptr().add(page_size()) };
         let first = len.min(size - start);
         // SAFETY: inside of the data; the kernel does not write there before our position moves, and
-        // nobody else has the mapping.
+        // the claim says that no other ring of this event moves it.
         let front = unsafe { std::slice::from_raw_parts(data.add(start), first) };
         if first == len {
             return front;
@@ -219,13 +233,13 @@ impl PerfRing {
         let mut copy = std::mem::take(&mut self.scratch);
         copy.clear();
         // Head starts at 0 and goes down.
-        let head = self.position(HEAD).load(Ordering::Acquire);
+        let head = self.head();
         for offset in (0..self.size as u64).step_by(8) {
             copy.extend_from_slice(&self.word(head.wrapping_add(offset)).to_ne_bytes());
         }
         // The copy comes before the second look at the head.
-        std::sync::atomic::fence(Ordering::Acquire);
-        let later = self.position(HEAD).load(Ordering::Acquire);
+        fence(Ordering::Acquire);
+        let later = self.head();
         // As much as the kernel has written since then is gone at the far end; what was never
         // written is zero.
         let limit = |bytes: u64| usize::try_from(bytes).map_or(self.size, |b| b.min(self.size));

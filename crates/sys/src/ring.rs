@@ -26,6 +26,15 @@ pub(crate) const DISCARD: u32 = 1 << 30;
 /// Bytes of a header.
 pub(crate) const HEADER: usize = 8;
 
+/// Loads a word that the other side stores. Memory that is mapped for reading alone may only be
+/// reached by relaxed loads; the fence makes it an acquire.
+#[inline]
+pub(crate) fn load_of_theirs(word: &AtomicUsize) -> usize {
+    let value = word.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    value
+}
+
 /// How many bytes a record takes in the ring.
 #[inline]
 pub(crate) const fn room(len: u32) -> usize {
@@ -287,14 +296,14 @@ impl Consumer {
     pub fn positions(&self) -> Positions {
         // In this order the difference is never negative while this end does not move.
         let consumer = self.consumer().load(Ordering::Acquire);
-        let producer = self.producer().load(Ordering::Acquire);
+        let producer = load_of_theirs(self.producer());
         Positions { consumer, producer }
     }
 
     /// Where this end is and how far the other one, if that makes sense.
     #[inline]
     fn span(&self, consumer: usize) -> Result<usize, Corrupt> {
-        let producer = self.producer().load(Ordering::Acquire);
+        let producer = load_of_theirs(self.producer());
         if producer.wrapping_sub(consumer) <= self.size && (consumer | producer) & 7 == 0 {
             return Ok(producer);
         }
@@ -326,7 +335,9 @@ impl Consumer {
         // SAFETY: the offset is inside of the first copy of the data and a multiple of 8; the word is
         // only reached by atomic loads.
         let header = unsafe { &*data.add(offset).cast::<AtomicU32>() };
-        let header = header.load(Ordering::Acquire);
+        let header = header.load(Ordering::Relaxed);
+        // As in `load_of_theirs`.
+        fence(Ordering::Acquire);
         if header & BUSY != 0 {
             return Ok(Found::Busy);
         }

@@ -7,7 +7,8 @@
 use crate::map::Map;
 use crate::mmap::{From, Region, page_size};
 use crate::ring::{
-    BUSY, Claim, DISCARD, HEADER, OpenError, Positions, room, shared_len, size_of_ring,
+    BUSY, Claim, DISCARD, HEADER, OpenError, Positions, load_of_theirs, room, shared_len,
+    size_of_ring,
 };
 use bpfsmith_uapi::MapType;
 use std::ops::{Deref, DerefMut};
@@ -91,7 +92,7 @@ impl Producer {
     /// Both positions.
     #[must_use]
     pub fn positions(&self) -> Positions {
-        let consumer = self.consumer().load(Ordering::Acquire);
+        let consumer = load_of_theirs(self.consumer());
         let producer = self.producer().load(Ordering::Acquire);
         Positions { consumer, producer }
     }

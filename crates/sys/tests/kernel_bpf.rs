@@ -1,6 +1,7 @@
 //! bpf(2) by hand: what each command does, seen from its effect.
 
 use bpfsmith_sys::map::{Create, Map};
+use bpfsmith_sys::object::Kind;
 use bpfsmith_sys::prog::{Load, Log, Records, TestRun};
 use bpfsmith_sys::{info, object, prog};
 use bpfsmith_uapi::{Cmd, Errno, MapType, ProgType};
@@ -21,7 +22,7 @@ fn hash(entries: u32) -> Map {
         name: name("by_hand"),
         ..Create::default()
     };
-    Map::create(&create).unwrap()
+    Map::create(&create).expect("a map")
 }
 
 fn returns(value: i32) -> Vec<u8> {
@@ -172,4 +173,79 @@ fn a_refused_program_leaves_a_log() {
     assert!(told == 0 || told == size + 1, "{told} and {size}");
     let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
     assert!(text.contains("R0 !read_ok"), "{text}");
+}
+
+/// Their information structures can be read as each other's.
+#[test]
+fn another_kind_of_object_is_refused() {
+    let map = hash(1);
+    let program = prog::load(&load(&returns(2)), &mut Log::default()).unwrap();
+    let other = std::fs::File::open("/dev/null").unwrap();
+    let kinds = [
+        Kind::Map,
+        Kind::Prog,
+        Kind::Link,
+        Kind::Btf,
+    ];
+    for (fd, own) in [
+        (map.as_fd(), Some(Kind::Map)),
+        (program.as_fd(), Some(Kind::Prog)),
+        (other.as_fd(), None),
+    ] {
+        for kind in kinds {
+            let answer = object::expect(kind, fd).map_err(|failed| failed.errno);
+            let right = if own == Some(kind) {
+                Ok(())
+            } else {
+                Err(Errno::EINVAL)
+            };
+            assert_eq!(answer, right, "{fd:?} as {kind:?}");
+        }
+    }
+    let failed = Map::from_fd(program).unwrap_err();
+    assert_eq!(
+        (failed.cmd, failed.errno),
+        (Cmd::OBJ_GET_INFO_BY_FD, Errno::EINVAL)
+    );
+}
+
+/// Of every kind that this kernel makes: the question that tells maps from others is one for all.
+#[test]
+fn every_kind_of_map_is_known_for_one() {
+    let page = u32::try_from(bpfsmith_sys::mmap::page_size()).unwrap();
+    let sizes = [
+        (4, 8, 1),
+        (4, 4, 1),
+        (0, 4, 1),
+        (8, 4, 1),
+        (0, 0, page),
+        (4, 4, 0),
+        (8, 8, 0),
+    ];
+    let mut made = 0;
+    for &kind in MapType::ALL {
+        for (key, value, entries) in sizes {
+            for flags in [
+                0,
+                bpfsmith_uapi::flags::map_create::BPF_F_NO_PREALLOC,
+            ] {
+                let create = Create {
+                    kind: kind.0,
+                    key,
+                    value,
+                    entries,
+                    flags,
+                    ..Create::default()
+                };
+                let Ok(map) = Map::create(&create) else {
+                    continue;
+                };
+                made += 1;
+                let facts = *map.facts();
+                let again = Map::from_fd(map.into_fd()).unwrap();
+                assert_eq!(again.facts().stride, facts.stride, "{kind}");
+            }
+        }
+    }
+    assert!(made >= 20, "{made}");
 }

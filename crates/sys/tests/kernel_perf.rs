@@ -6,9 +6,10 @@ use bpfsmith_gate::needs;
 use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::mmap::{KernelBtf, Read, Shared, Write, page_size};
 use bpfsmith_sys::perf::{
-    Event, Every, FORMAT_LOST, Hardware, Open, PerfEvent, SAMPLE_RAW, Scope, Software, Start,
-    driver,
+    Direction, Event, Every, FORMAT_LOST, Hardware, Open, PerfEvent, SAMPLE_RAW, Scope, Software,
+    Start, driver,
 };
+use bpfsmith_sys::perf_ring::PerfRing;
 use bpfsmith_sys::prog::{IsCounted, Load, Log, Records};
 use bpfsmith_sys::{prog, socket};
 use bpfsmith_uapi::flags::map_create::BPF_F_MMAPABLE;
@@ -351,4 +352,18 @@ fn the_kernels_types_are_mapped() {
         KernelBtf::open("../vmlinux").unwrap_err().errno,
         Errno::EINVAL
     );
+}
+
+/// Two readers would move one position: the kernel would write to what the other lends out.
+#[test]
+fn an_event_has_one_ring_at_a_time() {
+    needs!(Root, PerfEvents);
+    let event = Open::new(Event::Software(Software::BpfOutput), Scope::Cpu(0));
+    let event = event.open().unwrap();
+    let ring = PerfRing::map(&event, 1, Direction::Forward).unwrap();
+    let second = PerfRing::map(&event, 1, Direction::Forward).unwrap_err();
+    assert_eq!((second.call, second.errno), ("mmap", Errno::EBUSY));
+    drop(ring);
+    drop(PerfRing::map(&event, 1, Direction::Forward).unwrap());
+    PerfRing::map(&event, 2, Direction::Forward).unwrap();
 }
