@@ -72,7 +72,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let net = Pair::new()?;
     let program = program();
     let maps = Maps::of(&program)?;
-    let seen = PerCpuMap::<u32, u64>::from_handle(maps.handle(SEEN.shape().name)?)?;
+    let seen: PerCpuMap<u32, u64> = maps.open(&SEEN)?;
 
     // Devices have numbers of their own in each namespace: attach where the device is.
     let device = Xdp::on(net.server.port.index.0);

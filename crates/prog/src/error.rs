@@ -8,8 +8,7 @@ use bpfsmith_uapi::{AttachType, Errno, ProgType};
 use std::fmt;
 
 /// Why something about programs failed. `Display` is one line; `{:#}` adds the picture of a refused
-/// program.
-#[derive(Debug)]
+/// program. `Debug` is that picture too, because it is what a `main` prints that returns an error.
 #[non_exhaustive]
 pub enum Error {
     /// The kernel refused the program.
@@ -190,6 +189,12 @@ impl fmt::Display for Error {
             Error::File { path, problem } => write!(f, "{}: {problem}", path.display()),
             Error::Argument { what, problem } => write!(f, "{what}: {problem}"),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")
     }
 }
 

@@ -8,11 +8,10 @@ use crate::prog::Prog;
 use crate::resolve::Resolved;
 use crate::target::{Hook, Target, default_attach};
 use bpfsmith_asm::global::Global;
-use bpfsmith_asm::isa::Order;
 use bpfsmith_asm::program::Program;
 use bpfsmith_sys::prog as sys;
 use bpfsmith_uapi::flags::prog_load;
-use bpfsmith_uapi::{AttachType, Errno};
+use bpfsmith_uapi::{AttachType, Errno, ProgType};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use zerocopy::{Immutable, IntoBytes};
@@ -222,16 +221,14 @@ impl<'a> Load<'a> {
             lines_refused: resolved.lines_refused,
             ..Account::default()
         };
-        let bytes = resolved.bytes(Order::HOST);
         let attach_type = self.attach();
         let hook = self.hook.unwrap_or_default();
-        let fd_array: Vec<BorrowedFd<'_>> = resolved.fd_array();
         let load = sys::Load {
             kind: self.program.kind().0,
-            insns: &bytes,
+            insns: &resolved.insns,
             license: &self.license,
             name: kernel_name(self.program.name()),
-            flags: self.flags | hook.flags,
+            flags: self.flags | hook.flags | needed_flags(self.program.kind()),
             ifindex: self.ifindex,
             attach_type: attach_type.0,
             btf: resolved.btf.as_ref().map(OwnedFd::as_fd),
@@ -239,7 +236,7 @@ impl<'a> Load<'a> {
             lines: records(&resolved.lines, bpfsmith_btf::LINE_INFO_SIZE),
             attach_btf_id: hook.btf_id,
             attach_to: hook.object.as_ref().map(AsFd::as_fd),
-            fd_array: &fd_array,
+            fd_array: &[],
             is_fd_array_counted: sys::IsCounted::No,
             token: self.token,
             signature: None,
@@ -339,6 +336,14 @@ impl Attempt<'_> {
 
     fn refused(&self, errno: Errno, log: &[u8]) -> Error {
         Error::Refused(Box::new(Refusal::new(self.program, errno, log)))
+    }
+}
+
+/// What the kernel demands of every program of a type.
+const fn needed_flags(kind: ProgType) -> u32 {
+    match kind {
+        ProgType::SYSCALL => prog_load::BPF_F_SLEEPABLE,
+        _ => 0,
     }
 }
 

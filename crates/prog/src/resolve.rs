@@ -6,7 +6,7 @@ use crate::kernel;
 use crate::load::{Lines, kernel_name};
 use crate::maps::Maps;
 use bpfsmith_asm::decode::ops;
-use bpfsmith_asm::isa::{Callee, Op, Order, Raw, Wide};
+use bpfsmith_asm::isa::{Callee, Op, Order, Wide};
 use bpfsmith_asm::program::{Line, Program, Section, Target};
 use bpfsmith_btf::{Builder, IntEncoding, Kind, Linkage, TypeId, identifier};
 use bpfsmith_maps::Handle;
@@ -20,9 +20,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// A program whose names are filled in, and what must stay open for it.
 pub(crate) struct Resolved {
-    insns: Vec<Raw>,
+    /// All slots, in this machine's order.
+    pub(crate) insns: Vec<u8>,
     pub(crate) data: Vec<Data>,
-    modules: Vec<OwnedFd>,
     pub(crate) btf: Option<OwnedFd>,
     pub(crate) funcs: Vec<u8>,
     pub(crate) lines: Vec<u8>,
@@ -37,9 +37,8 @@ impl Resolved {
         token: Option<BorrowedFd<'_>>,
     ) -> Result<Resolved> {
         let mut resolved = Resolved {
-            insns: program.insns().to_vec(),
+            insns: program.to_bytes(Order::HOST),
             data: Vec::new(),
-            modules: Vec::new(),
             btf: None,
             funcs: Vec::new(),
             lines: Vec::new(),
@@ -51,67 +50,52 @@ impl Resolved {
             resolved.data.push(Data::new(section, map));
         }
         for reloc in program.relocs() {
-            resolved.fill(program, maps, reloc.at as usize, &reloc.target)?;
+            let number = resolved.number(program, maps, &reloc.target)?;
+            // The last four bytes of a slot are its constant.
+            let at = reloc.at as usize * 8 + 4;
+            resolved.insns[at..at + 4].copy_from_slice(&number.to_ne_bytes());
         }
         Ok(resolved)
     }
 
-    fn fill(&mut self, program: &Program, maps: &Maps, at: usize, target: &Target) -> Result<()> {
-        let fd_of = |name: &Name| {
-            maps.find(*name)
-                .map(|map| map.as_fd().as_raw_fd())
-                .ok_or_else(|| Error::MissingMap {
+    /// What stands in the program for something that it names.
+    fn number(&self, program: &Program, maps: &Maps, target: &Target) -> Result<i32> {
+        match target {
+            Target::Map(name) | Target::MapValue(name, _) => match maps.find(*name) {
+                Some(map) => Ok(map.as_fd().as_raw_fd()),
+                None => Err(Error::MissingMap {
                     program: Some(program.name().to_owned()),
                     map: *name,
-                })
-        };
-        match target {
-            Target::Map(name) | Target::MapValue(name, _) => self.insns[at].imm = fd_of(name)?,
+                }),
+            },
             Target::Section(section, _) => {
-                let data = self.data.iter().find(|data| data.section == *section);
-                let data = data.ok_or_else(|| Error::Argument {
-                    what: "program",
-                    problem: format!("it refers to {section}, which it does not have"),
-                })?;
-                self.insns[at].imm = data.map.as_fd().as_raw_fd();
+                match self.data.iter().find(|data| data.section == *section) {
+                    Some(data) => Ok(data.map.as_fd().as_raw_fd()),
+                    None => Err(Error::Argument {
+                        what: "program",
+                        problem: format!("it refers to {section}, which it does not have"),
+                    }),
+                }
             }
-            Target::Kfunc(name) => {
-                let id = kernel::find(
-                    "kernel function",
-                    name,
-                    Kind::FUNC,
-                    "`bpfsmith probe` lists what it has; newer kernels have more",
-                )?;
-                self.insns[at].imm = id.0.cast_signed();
-            }
-            Target::Ksym(name) => {
-                let id = kernel::find(
-                    "typed variable",
-                    name,
-                    Kind::VAR,
-                    "only per-CPU variables and those in the kernel's BTF can be named",
-                )?;
-                self.insns[at].imm = id.0.cast_signed();
-            }
-            _ => {
-                return Err(Error::Argument {
-                    what: "reference",
-                    problem: format!("{target:?} is newer than this loader: update bpfsmith-prog"),
-                });
-            }
+            Target::Kfunc(name) => kernel::find(
+                "kernel function",
+                name,
+                Kind::FUNC,
+                "`bpfsmith probe` lists what it has; newer kernels have more",
+            )
+            .map(|id| id.0.cast_signed()),
+            Target::Ksym(name) => kernel::find(
+                "typed variable",
+                name,
+                Kind::VAR,
+                "only per-CPU variables and those in the kernel's BTF can be named",
+            )
+            .map(|id| id.0.cast_signed()),
+            _ => Err(Error::Argument {
+                what: "reference",
+                problem: format!("{target:?} is newer than this loader: update bpfsmith-prog"),
+            }),
         }
-        Ok(())
-    }
-
-    /// Bytes of all slots.
-    pub(crate) fn bytes(&self, order: Order) -> Vec<u8> {
-        let slots: Vec<[u8; 8]> = self.insns.iter().map(|raw| raw.to_bytes(order)).collect();
-        slots.into_flattened()
-    }
-
-    /// What slots name by index: the BTF of modules.
-    pub(crate) fn fd_array(&self) -> Vec<BorrowedFd<'_>> {
-        self.modules.iter().map(OwnedFd::as_fd).collect()
     }
 
     /// Makes the records of functions, and those of lines if they are to be told. Where the kernel

@@ -80,5 +80,9 @@ fn the_kernels_types_are_mapped_where_it_can() {
     // Linux 6.16 maps them; a reason is told where they were copied.
     let copied = kernel::copied().unwrap();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    assert_eq!(copied.is_none(), maps.contains("/sys/kernel/btf/vmlinux"), "{copied:?}");
+    assert_eq!(
+        copied.is_none(),
+        maps.contains("/sys/kernel/btf/vmlinux"),
+        "{copied:?}"
+    );
 }

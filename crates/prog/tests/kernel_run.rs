@@ -69,10 +69,7 @@ fn a_system_call_program_writes_to_its_context() {
         ret(7),
     ];
     let program = Program::new(ProgType::SYSCALL, "double", code).unwrap();
-    let double = Load::new(&program)
-        .flags(bpfsmith_uapi::flags::prog_load::BPF_F_SLEEPABLE)
-        .load()
-        .unwrap();
+    let double = Load::new(&program).load().unwrap();
     let mut ctx = 21_u64.to_ne_bytes().to_vec();
     ctx.extend([0; 8]);
     let outcome = double.run().ctx(ctx).go().unwrap();
