@@ -127,9 +127,13 @@ impl Refusal {
         let report = report::parse(report);
         let walk = walk::back(text, program.insns());
         let stats = Stats::of(log);
+        // Every log ends with numbers. Linux before 6.4 kept the front of one that did not fit, and
+        // what stands last there is no reason.
+        let is_explained = !walk.messages.is_empty() || report.is_some();
+        let is_cut = errno == Errno::ENOSPC || !is_explained;
         let evidence = if log.is_empty() {
             Evidence::Nothing
-        } else if stats.processed.is_none() && walk.messages.is_empty() && report.is_none() {
+        } else if stats.processed.is_none() && is_cut {
             Evidence::Cut
         } else {
             Evidence::Whole
