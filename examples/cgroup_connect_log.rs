@@ -13,11 +13,10 @@ use bpfsmith::net::Node;
 use bpfsmith::prog::target::Cgroup;
 use bpfsmith::prog::{Load, Maps};
 use bpfsmith::record;
+use bpfsmith::sys::cgroup::Cgroup as Group;
 use std::error::Error;
-use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 const CTX: Reg = R6;
@@ -97,13 +96,13 @@ pub fn program() -> Program {
 /// When a step is refused, or a connection went elsewhere than it should.
 pub fn run() -> Result<(), Box<dyn Error>> {
     let node = Node::new()?;
-    let group = Group::enter()?;
+    let group = Group::new(&format!("bpfsmith-connect-log-{}", std::process::id()))?;
+    group.enter(std::process::id())?;
     let program = program();
     let maps = Maps::of(&program)?;
     let mut log: RingBuf = maps.open(&LOG)?;
     let lost: Map<u32, u64> = maps.open(&LOST)?;
-    let dir = File::open(&group.dir)?;
-    let hook = Cgroup::connect4(&dir);
+    let hook = Cgroup::connect4(&group);
     let prog = Load::new(&program).maps(&maps).to(&hook)?.load()?;
 
     let listen = |port| node.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
@@ -157,47 +156,6 @@ fn accepted(server: &TcpListener, client: &TcpStream) -> Result<(), Box<dyn Erro
         return Err(format!("{at} accepted {from}, not {client:?}").into());
     }
     Ok(())
-}
-
-/// A control group that this process is in, until it is dropped.
-struct Group {
-    dir: PathBuf,
-    /// Where the process was before.
-    home: PathBuf,
-}
-
-impl Group {
-    fn enter() -> io::Result<Group> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let root = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            let dir = words.next()?;
-            (words.next()? == "cgroup2").then(|| PathBuf::from(dir))
-        });
-        let root = root.ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))?;
-        let groups = fs::read_to_string("/proc/self/cgroup")?;
-        let own = groups.lines().find_map(|line| line.strip_prefix("0::/"));
-        let group = Group {
-            dir: root.join(format!("bpfsmith-connect-log-{}", std::process::id())),
-            home: root.join(own.unwrap_or("")),
-        };
-        fs::create_dir(&group.dir)?;
-        move_to(&group.dir)?;
-        Ok(group)
-    }
-}
-
-/// Moves this process with all its threads.
-fn move_to(dir: &std::path::Path) -> io::Result<()> {
-    fs::write(dir.join("cgroup.procs"), "0")
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // What cannot be undone stays visible in the file system; nobody is here to be told.
-        let _ = move_to(&self.home);
-        let _ = fs::remove_dir(&self.dir);
-    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -10,8 +10,7 @@ use bpfsmith::maps::RingBuf;
 use bpfsmith::prog::target::Tracepoint;
 use bpfsmith::prog::{Link, Load, Maps, Prog};
 use bpfsmith::record;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use bpfsmith::sys::mount::{FileSystem, Mount};
 use std::error::Error;
 use std::fs::File;
 use std::path::Path;
@@ -132,21 +131,12 @@ fn attach(prog: &Prog) -> Result<Link, Box<dyn Error>> {
     println!("tracefs is not mounted: one thread mounts it for itself");
     let link = std::thread::scope(|scope| {
         let apart = scope.spawn(|| -> Result<Link, String> {
-            mount_tracefs().map_err(|errno| format!("mount tracefs: {errno}"))?;
+            let _tracefs = Mount::private(FileSystem::TRACE).map_err(|e| e.to_string())?;
             prog.attach(&target).map_err(|error| error.to_string())
         });
         apart.join().map_err(|_| "the thread panicked")
     })?;
     Ok(link?)
-}
-
-/// Mounts tracefs where only the calling thread sees it. It goes with the thread.
-fn mount_tracefs() -> nix::Result<()> {
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    // Else the namespace that this one was copied from would see the mount too.
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    mount(none, TRACEFS, Some("tracefs"), MsFlags::empty(), none)
 }
 
 /// The number of the calling thread.

@@ -1,7 +1,8 @@
 //! Known effects: why a machine lacks what its kernel has.
 
-use crate::mount::{Mount, apart};
+use crate::mount::apart;
 use crate::need::Need;
+use bpfsmith_sys::mount::{FileSystem, Mount};
 use std::fs::File;
 use std::io::ErrorKind;
 
@@ -34,7 +35,7 @@ pub(crate) fn explains(need: Need) -> Option<&'static str> {
 /// Root may not open the file although it may mount the file system.
 pub(crate) fn list_of_functions_refused() -> bool {
     apart(|| {
-        Mount::new("tracefs").is_ok_and(|tracefs| {
+        Mount::private(FileSystem::TRACE).is_ok_and(|tracefs| {
             File::open(tracefs.path().join("available_filter_functions"))
                 .is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
         })

@@ -38,11 +38,13 @@ mod trial;
 mod types;
 mod wait;
 
-pub use cgroup::{Cgroup, cgroup};
+pub use bpfsmith_sys::cgroup::Cgroup;
+pub use bpfsmith_sys::mount::Mount;
+pub use cgroup::cgroup;
 pub use effort::{is_slow, rounds};
 pub use fds::{Fd, Fds, open_fds};
 pub use kernel::{Version, built_without, release, version};
-pub use mount::{Mount, bpffs, tracefs};
+pub use mount::{bpffs, tracefs};
 pub use need::{Need, State};
 pub use skip::{Skipped, allows, function};
 pub use wait::deadline;

@@ -1,19 +1,20 @@
 //! How a need is found out: by trying. Where a trial would be a test of its own, by facts.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup;
 use crate::effect;
 use crate::kernel::{built_without, version};
-use crate::mount::{Mount, apart};
+use crate::mount::apart;
 use crate::need::Row;
 use crate::trial::{LOOPBACK, attached, found, helper, in_namespace, map, program};
 use crate::types::{self, Kind};
 use bpfsmith_sys::link::{self, More, To};
+use bpfsmith_sys::mount::{FileSystem, Mount};
 use bpfsmith_sys::{misc, prog};
 use bpfsmith_uapi::flags::{map_create, prog_load, test_run};
 use bpfsmith_uapi::{AttachType, Errno, MapType, ProgType, StatsType, StreamId};
 use nix::sched::{CloneFlags, unshare};
+use std::fmt;
 use std::fs::File;
-use std::io;
 use std::os::fd::AsFd;
 
 /// What a probe finds: nothing, or why it does not work here.
@@ -65,15 +66,15 @@ pub(crate) fn net_namespace(_: &Row) -> Found {
 }
 
 pub(crate) fn cgroup2(_: &Row) -> Found {
-    Cgroup::new("probe").map(drop).map_err(|e| e.to_string())
+    cgroup::tried("probe").map(drop).map_err(|e| e.to_string())
 }
 
 pub(crate) fn bpffs(_: &Row) -> Found {
-    mounts("bpf")
+    mounts(FileSystem::BPF)
 }
 
 pub(crate) fn tracefs(_: &Row) -> Found {
-    mounts("tracefs")
+    mounts(FileSystem::TRACE)
 }
 
 /// The kinds of perf events that the kernel offers by name.
@@ -92,7 +93,7 @@ pub(crate) fn software_pmu(_: &Row) -> Found {
 /// The events of system calls, which tests use because they can raise them.
 pub(crate) fn syscall_events(_: &Row) -> Found {
     apart(|| {
-        let tracefs = Mount::new("tracefs").map_err(|e| said("mount tracefs", &e))?;
+        let tracefs = Mount::private(FileSystem::TRACE).map_err(|e| said("mount tracefs", &e))?;
         let event = "events/syscalls/sys_enter_getpid/id";
         let opened = File::open(tracefs.path().join(event)).map(drop);
         opened.map_err(|e| said(event, &e))
@@ -103,11 +104,11 @@ fn opens(path: &str) -> Found {
     File::open(path).map(drop).map_err(|e| said(path, &e))
 }
 
-fn mounts(kind: &str) -> Found {
-    apart(|| Mount::new(kind).map(drop)).map_err(|e| said("mount", &e))
+fn mounts(kind: FileSystem) -> Found {
+    apart(|| Mount::private(kind).map(drop)).map_err(|e| said("mount", &e))
 }
 
-fn said(what: &str, error: &io::Error) -> String {
+fn said(what: &str, error: &impl fmt::Display) -> String {
     format!("{what}: {error}")
 }
 
@@ -248,7 +249,7 @@ pub(crate) fn sk_lookup(_: &Row) -> Found {
 }
 
 pub(crate) fn cgroup_program(_: &Row) -> Found {
-    let group = Cgroup::new("probe").map_err(|e| said("make a control group", &e))?;
+    let group = cgroup::tried("probe").map_err(|e| said("make a control group", &e))?;
     let dir = group
         .open()
         .map_err(|e| said("open the control group", &e))?;
@@ -270,7 +271,7 @@ pub(crate) fn stream(_: &Row) -> Found {
 /// The kernel that knows the command says that nothing was delegated.
 pub(crate) fn token(_: &Row) -> Found {
     apart(|| {
-        let bpffs = Mount::new("bpf").map_err(|e| said("mount a bpffs", &e))?;
+        let bpffs = Mount::private(FileSystem::BPF).map_err(|e| said("mount a bpffs", &e))?;
         let dir = File::open(bpffs.path()).map_err(|e| said("open a bpffs", &e))?;
         match misc::create_token(dir.as_fd()) {
             Err(failed) if matches!(failed.errno, Errno::EOPNOTSUPP | Errno::ENOENT) => Ok(()),
@@ -381,10 +382,11 @@ fn security(to: AttachType) -> Found {
     let id = types::id(Kind::Function, "bpf_lsm_socket_bind")?;
     found(program(ProgType::LSM, to, 0, id))?;
     let active = apart(|| {
-        let securityfs = Mount::new("securityfs")?;
+        let securityfs =
+            Mount::private(FileSystem::SECURITY).map_err(|e| said("mount securityfs", &e))?;
         std::fs::read_to_string(securityfs.path().join("lsm"))
-    })
-    .map_err(|e| said("the list of security modules", &e))?;
+            .map_err(|e| said("the list of security modules", &e))
+    })?;
     match active.trim().split(',').any(|name| name == "bpf") {
         true => Ok(()),
         false => Err(format!("the active security modules are {}", active.trim())),

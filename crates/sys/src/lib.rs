@@ -14,6 +14,7 @@
 //! | list and describe what is loaded | [`object`], [`info`] |
 //! | load BTF, make tokens, count runs | [`misc`] |
 //! | lend rights to a user namespace | [`delegate`] |
+//! | make control groups, mount bpffs and tracefs | [`cgroup`], [`mount`] |
 //! | know what this process may | [`rights`] |
 //! | share memory with programs | [`mmap`] |
 //! | read and write ring buffers | [`ring`], [`user_ring`] |
@@ -29,6 +30,7 @@
 pub mod attach;
 pub mod attr;
 pub mod call;
+pub mod cgroup;
 pub mod delegate;
 pub mod epoll;
 pub mod info;
@@ -36,6 +38,7 @@ pub mod link;
 pub mod map;
 pub mod misc;
 pub mod mmap;
+pub mod mount;
 pub mod object;
 pub mod perf;
 pub mod perf_ring;
