@@ -22,7 +22,7 @@ pub(crate) fn find(operation: Operation, object: &Object, errno: Errno) -> Optio
         Operation::Call("mmap") if is_unmappable(object) => {
             return Some("the definition needs BPF_F_MMAPABLE");
         }
-        Operation::Call(call) => return call_hint::find(call, errno),
+        Operation::Call(call) => return call_hint::find(call, errno).or_else(|| of_any(errno)),
         Operation::View(_) => return None,
     };
     let fits = |row: &&Row| {
@@ -31,7 +31,17 @@ pub(crate) fn find(operation: Operation, object: &Object, errno: Errno) -> Optio
             && (row.kinds.is_empty() || row.kinds.contains(&object.kind))
             && (row.when)(object)
     };
-    ROWS.iter().find(fits).map(|row| row.say)
+    let row = ROWS.iter().find(fits);
+    row.map(|row| row.say).or_else(|| of_any(errno))
+}
+
+/// What an error means whatever was attempted.
+fn of_any(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::EMFILE => Some("too many open files: raise ulimit -n, or drop handles"),
+        Errno::ENFILE => Some("the system has too many open files"),
+        _ => None,
+    }
 }
 
 fn is_unmappable(object: &Object) -> bool {

@@ -61,8 +61,11 @@ pub enum Lines {
 pub struct Account {
     /// How often the kernel was asked: more than once where it wanted to be asked again (`EAGAIN`).
     pub tries: u32,
-    /// What the verifier wrote, where a log level was asked for.
+    /// What the verifier wrote, where a log level was asked for: the end of it, or before Linux 6.4
+    /// the beginning, if it is longer than [`Load::log_limit`].
     pub log: String,
+    /// Whether the log is longer than that.
+    pub is_log_cut: bool,
     /// The verifier's effort, as far as the log level tells.
     pub stats: Stats,
     /// Why the kernel was not told functions and lines, where it was to be.
@@ -71,6 +74,9 @@ pub struct Account {
 
 /// The log that explains a refusal starts with this much room.
 const FIRST_LOG: usize = 64 << 10;
+
+/// Before Linux 6.4, the kernel takes no smaller one.
+const LEAST_LOG: usize = 128;
 
 /// The kernel answers `EAGAIN` when a signal interrupts it; a profiler may keep that up.
 const TRIES: u32 = 5;
@@ -166,8 +172,8 @@ impl<'a> Load<'a> {
         self
     }
 
-    /// With at most this much room for the log of a refusal, 64 MiB otherwise. What is cut off is
-    /// the beginning.
+    /// With at most this much room for a log, 64 MiB otherwise and 128 bytes at least. What is cut
+    /// off is the beginning, before Linux 6.4 the end.
     #[must_use]
     pub fn log_limit(mut self, bytes: usize) -> Load<'a> {
         self.log_limit = bytes;
@@ -277,6 +283,7 @@ impl Attempt<'_> {
     /// Without a log first, unless one is asked for: most programs load, and logs cost time. Then
     /// with one, to say why not.
     fn run(&self, account: &mut Account) -> Result<OwnedFd> {
+        let mut verdict = None;
         if self.level == 0 {
             match self.ask(&mut sys::Log::default(), account) {
                 Ok(fd) => return Ok(fd),
@@ -284,11 +291,11 @@ impl Attempt<'_> {
                 Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
                     return Err(self.refused(errno, &[]));
                 }
-                Err(_) => {}
+                Err(errno) => verdict = Some(errno),
             }
         }
-        let level = self.level.max(1);
-        let mut room = FIRST_LOG.min(self.limit);
+        let (level, limit) = (self.level.max(1), self.limit.max(LEAST_LOG));
+        let mut room = FIRST_LOG.min(limit);
         loop {
             let mut buffer = vec![0_u8; room];
             let mut log = sys::Log {
@@ -300,16 +307,23 @@ impl Attempt<'_> {
             let wanted = log.true_size as usize;
             // The buffer keeps the end of the log; before 6.4 the beginning, and an ENOSPC.
             let is_short = wanted > room || matches!(done, Err(Errno::ENOSPC));
-            if is_short && room < self.limit {
-                room = wanted.max(room.saturating_mul(4)).min(self.limit);
+            if is_short && room < limit {
+                room = wanted.max(room.saturating_mul(4)).min(limit);
                 continue;
             }
+            let done = match (done, verdict) {
+                // That the log did not fit hides what the verifier decided.
+                (Err(Errno::ENOSPC), Some(errno)) => Err(errno),
+                (Err(Errno::ENOSPC), None) => self.ask(&mut sys::Log::default(), account),
+                (done, _) => done,
+            };
             let end = buffer.iter().position(|&b| b == 0).unwrap_or(room);
             let log = &buffer[..end];
             return match done {
                 Ok(fd) if self.level > 0 => {
                     account.log = String::from_utf8_lossy(log).into_owned();
                     account.stats = Stats::of(&account.log);
+                    account.is_log_cut = is_short;
                     Ok(fd)
                 }
                 Ok(fd) => Ok(fd),
