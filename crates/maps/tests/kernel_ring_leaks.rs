@@ -1,6 +1,6 @@
 //! Rings leave nothing behind. The only test of its binary: it counts all that the process has.
 
-use bpfsmith_gate::{needs, open_fds};
+use bpfsmith_gate::{needs, open_fds, rounds};
 use bpfsmith_maps::{Handle, PerfBuffer, PerfOptions, RingBuf, RingSet, UserRing};
 use bpfsmith_uapi::MapType;
 use bpfsmith_uapi::map::MapDef;
@@ -19,14 +19,14 @@ fn mappings() -> usize {
 fn nothing_is_left_of_ten_thousand_rings() {
     needs!(Root, RingBuf, UserRingbuf, PerfEvents);
     let before = open_fds();
-    for _ in 0..5000 {
+    for _ in 0..rounds(5000) {
         let ring = RingBuf::create(&RING).unwrap();
         let user = UserRing::create(&USER).unwrap();
         drop((RingSet::new(ring).unwrap(), user));
     }
     // The two ends of one map, again and again.
     let handle = Handle::create(RING.shape()).unwrap();
-    for _ in 0..5000 {
+    for _ in 0..rounds(5000) {
         RingBuf::of(&handle).unwrap();
     }
     drop(handle);
