@@ -4,25 +4,8 @@
 //! where an opcode bit or a symbol is written; encoder, decoder, printer, parser and the DSL's
 //! constructors are expanded from them.
 
+pub use bpfsmith_uapi::Order;
 use std::fmt;
-
-/// The order of the bytes in a multi-byte field, as the target machine has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// Least significant byte first: x86-64, arm64, riscv64.
-    Little,
-    /// Most significant byte first: s390x.
-    Big,
-}
-
-impl Order {
-    /// The order of the machine that runs this code.
-    pub const HOST: Order = if cfg!(target_endian = "big") {
-        Order::Big
-    } else {
-        Order::Little
-    };
-}
 
 /// One instruction slot: eight bytes, not yet judged.
 ///

@@ -1,10 +1,11 @@
 //! [`Btf`]: bytes, and where the types in them lie.
 
 use crate::error::Error;
-use crate::header::{Header, Order};
+use crate::header::Header;
 use crate::kind::{Kind, TypeId};
 use crate::names::{Index, MOST_TYPES, Strings, until_zero};
 use crate::shape::Type;
+use bpfsmith_uapi::Order;
 use core::fmt;
 use std::sync::{Arc, OnceLock};
 

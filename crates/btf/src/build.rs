@@ -1,9 +1,10 @@
 //! [`Builder`]: types to bytes.
 
 use crate::btf::Btf;
-use crate::header::{HEADER, Order};
+use crate::header::HEADER;
 use crate::kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 use crate::shape::{Type, Variable};
+use bpfsmith_uapi::Order;
 use std::collections::HashMap;
 
 mod lines;

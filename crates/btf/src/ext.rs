@@ -2,8 +2,9 @@
 //! ones hold offsets that are looked up at load.
 
 use crate::error::{Error, Section};
-use crate::header::{self, Order};
+use crate::header;
 use crate::kind::TypeId;
+use bpfsmith_uapi::Order;
 use core::ops::Range;
 
 /// The `.BTF.ext` section of an object file. Names and types are those of its `.BTF` section.

@@ -1,56 +1,10 @@
 //! The header: byte order, and where types and strings lie.
 
 use crate::error::{Error, Section};
+use bpfsmith_uapi::Order;
 use core::ops::Range;
 
 pub(crate) const MAGIC: u16 = 0xeb9f;
-
-/// The byte order of a BTF blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// The lowest byte first.
-    Little,
-    /// The highest byte first.
-    Big,
-}
-
-impl Order {
-    /// The order of the machine that this code runs on.
-    pub const HOST: Order = if cfg!(target_endian = "big") {
-        Order::Big
-    } else {
-        Order::Little
-    };
-
-    /// The number at a place, or nothing when the bytes end before.
-    #[inline]
-    pub(crate) fn u32_at(self, bytes: &[u8], at: usize) -> Option<u32> {
-        let chunk = bytes.get(at..)?.first_chunk::<4>()?;
-        Some(self.u32(*chunk))
-    }
-
-    #[inline]
-    pub(crate) const fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Order::Little => u32::from_le_bytes(bytes),
-            Order::Big => u32::from_be_bytes(bytes),
-        }
-    }
-
-    pub(crate) const fn bytes(self, value: u32) -> [u8; 4] {
-        match self {
-            Order::Little => value.to_le_bytes(),
-            Order::Big => value.to_be_bytes(),
-        }
-    }
-
-    pub(crate) const fn bytes16(self, value: u16) -> [u8; 2] {
-        match self {
-            Order::Little => value.to_le_bytes(),
-            Order::Big => value.to_be_bytes(),
-        }
-    }
-}
 
 /// Size of the header as we write it, and the least that we read.
 pub(crate) const HEADER: usize = 24;

@@ -34,13 +34,13 @@ mod path;
 mod print;
 mod shape;
 
+pub use bpfsmith_uapi::Order;
 pub use btf::Btf;
 pub use build::{
     BuildError, Builder, FUNC_INFO_SIZE, LINE_INFO_SIZE, Line, NewMember, Number, identifier,
 };
 pub use error::{Error, Section};
 pub use ext::{CoreRelo, Ext, FuncInfo, LineInfo};
-pub use header::Order;
 pub use kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 pub use names::Name;
 pub use path::Place;

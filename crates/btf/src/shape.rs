@@ -1,8 +1,8 @@
 //! One type, and what belongs to it.
 
-use crate::header::Order;
 use crate::kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 use crate::names::{Name, Strings};
+use bpfsmith_uapi::Order;
 use core::fmt;
 
 /// One type. It borrows from its BTF and is cheap to copy.

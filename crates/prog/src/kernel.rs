@@ -87,6 +87,32 @@ pub(crate) fn find(
     })
 }
 
+/// The id of a hook, whose name has this prefix in the kernel's BTF, and in errors has not.
+pub(crate) fn find_hook(
+    what: &'static str,
+    prefix: &str,
+    name: &str,
+    kind: Kind,
+    hint: &'static str,
+) -> Result<TypeId> {
+    let found = find(what, &format!("{prefix}{name}"), kind, hint);
+    found.map_err(|error| match error {
+        Error::Unknown {
+            what, near, hint, ..
+        } => Error::Unknown {
+            what,
+            name: name.to_owned(),
+            near: near
+                .iter()
+                .filter_map(|near| near.strip_prefix(prefix))
+                .map(str::to_owned)
+                .collect(),
+            hint,
+        },
+        error => error,
+    })
+}
+
 /// Names of the kernel's types of this kind that look like it.
 fn near(name: &str, kind: Kind) -> Vec<String> {
     let mut nearest = Nearest::to(name);

@@ -19,6 +19,7 @@ mod enums;
 mod errno;
 mod helper;
 mod helper_table;
+mod order;
 mod types;
 
 pub use actions::*;
@@ -26,4 +27,5 @@ pub use codes::*;
 pub use errno::Errno;
 pub use helper::*;
 pub use layout::{Field, Layout, Width};
+pub use order::Order;
 pub use types::*;

@@ -4,10 +4,10 @@ use super::Budget;
 use crate::btf::Btf;
 use crate::error::Error;
 use crate::graph::DEPTH;
-use crate::header::Order;
 use crate::kind::{IntEncoding, Kind, TypeId};
 use crate::names::Name;
 use crate::shape::{Array, Enumerators, Int, Member, Members, Shape, Type};
+use bpfsmith_uapi::Order;
 use core::fmt::Write;
 
 struct Printer<'b, B> {

@@ -127,23 +127,7 @@ impl<'a> Iter<'a> {
 impl Target for Iter<'_> {
     fn hook(&self) -> Result<Hook> {
         const HINT: &str = "each is a function bpf_iter_NAME in the kernel's BTF";
-        let name = format!("bpf_iter_{}", self.name);
-        let found = kernel::find("iterator", &name, Kind::FUNC, HINT);
-        let id = found.map_err(|error| match error {
-            Error::Unknown {
-                what, near, hint, ..
-            } => Error::Unknown {
-                what,
-                name: self.name.clone(),
-                near: near
-                    .iter()
-                    .filter_map(|near| near.strip_prefix("bpf_iter_"))
-                    .map(str::to_owned)
-                    .collect(),
-                hint,
-            },
-            error => error,
-        })?;
+        let id = kernel::find_hook("iterator", "bpf_iter_", &self.name, Kind::FUNC, HINT)?;
         Ok(Hook {
             btf_id: id.0,
             flags: self.flags,

@@ -1,7 +1,7 @@
 //! Hooks of security modules: programs that allow or deny.
 
 use super::{Hook, Target, typed};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel;
 use crate::link::Link;
 use crate::prog::Prog;
@@ -49,23 +49,7 @@ impl Target for Lsm {
     fn hook(&self) -> Result<Hook> {
         const HINT: &str = "each is a function bpf_lsm_NAME in the kernel's BTF, if it was built \
                             with CONFIG_BPF_LSM";
-        let name = format!("bpf_lsm_{}", self.name);
-        let found = kernel::find("LSM hook", &name, Kind::FUNC, HINT);
-        let id = found.map_err(|error| match error {
-            Error::Unknown {
-                what, near, hint, ..
-            } => Error::Unknown {
-                what,
-                name: self.name.clone(),
-                near: near
-                    .iter()
-                    .filter_map(|near| near.strip_prefix("bpf_lsm_"))
-                    .map(str::to_owned)
-                    .collect(),
-                hint,
-            },
-            error => error,
-        })?;
+        let id = kernel::find_hook("LSM hook", "bpf_lsm_", &self.name, Kind::FUNC, HINT)?;
         Ok(Hook {
             btf_id: id.0,
             flags: self.flags,

@@ -68,22 +68,6 @@ impl Target for RawTracepoint {
 /// The typed form of an event's arguments. Every event has one, so it also tells which exist.
 pub(super) fn known(name: &str) -> Result<u32> {
     let hint = "each is a type definition btf_trace_NAME in the kernel's BTF";
-    let found = kernel::find(
-        "tracepoint",
-        &format!("btf_trace_{name}"),
-        Kind::TYPEDEF,
-        hint,
-    );
-    found.map(|id| id.0).map_err(|error| match error {
-        Error::Unknown { what, near, .. } => Error::Unknown {
-            what,
-            name: name.to_owned(),
-            near: near
-                .iter()
-                .map(|near| near.trim_start_matches("btf_trace_").to_owned())
-                .collect(),
-            hint,
-        },
-        error => error,
-    })
+    let id = kernel::find_hook("tracepoint", "btf_trace_", name, Kind::TYPEDEF, hint)?;
+    Ok(id.0)
 }
