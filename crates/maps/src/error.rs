@@ -22,6 +22,8 @@ pub struct Error(Box<Report>);
 struct Report {
     operation: Operation,
     object: Object,
+    /// Where it was looked for, for a map that could not be opened.
+    place: Option<String>,
     problem: Problem,
 }
 
@@ -128,7 +130,19 @@ impl Error {
         Error(Box::new(Report {
             operation: operation.into(),
             object,
+            place: None,
             problem,
+        }))
+    }
+
+    /// A map that could not be opened: all that is known of it is where it was looked for.
+    #[cold]
+    pub(crate) fn unopened(operation: impl Into<Operation>, place: String, errno: Errno) -> Error {
+        Error(Box::new(Report {
+            operation: operation.into(),
+            object: Object::unknown(),
+            place: Some(place),
+            problem: Problem::Kernel(errno),
         }))
     }
 
@@ -203,9 +217,13 @@ impl fmt::Display for Error {
         let Report {
             operation,
             object,
+            place,
             problem,
         } = &*self.0;
-        write!(f, "{operation} {object}: ")?;
+        match place {
+            Some(place) => write!(f, "{operation} map {place}: ")?,
+            None => write!(f, "{operation} {object}: ")?,
+        }
         match problem {
             Problem::Kernel(errno) => write!(f, "{errno}"),
             Problem::Stopped { done, errno } => write!(f, "{errno} after {done} elements"),

@@ -4,7 +4,7 @@ use crate::describe;
 use crate::error::{Error, Object, Operation, Problem, Result};
 use bpfsmith_sys::info::{self, MapInfo};
 use bpfsmith_sys::map::{self as raw, Create, Facts};
-use bpfsmith_sys::object;
+use bpfsmith_sys::{Failed, object};
 use bpfsmith_uapi::map::{MapShape, Name};
 use bpfsmith_uapi::{Cmd, Errno, MapType};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -176,9 +176,11 @@ impl Handle {
     /// # Errors
     /// When it is no map.
     pub fn from_fd(fd: OwnedFd) -> Result<Handle> {
-        let unknown = |failed: bpfsmith_sys::Failed| {
-            Error::kernel(failed.cmd, Object::unknown(), failed.errno)
-        };
+        Handle::found(fd, || "behind an fd".to_owned())
+    }
+
+    fn found(fd: OwnedFd, place: impl Fn() -> String) -> Result<Handle> {
+        let unknown = |failed: Failed| Error::unopened(failed.cmd, place(), failed.errno);
         let map = raw::Map::from_fd(fd).map_err(unknown)?;
         let info = info::map(map.as_fd()).map_err(unknown)?;
         Ok(Handle {
@@ -197,19 +199,22 @@ impl Handle {
     /// # Errors
     /// `ENOENT` when it is gone; `EPERM` without `CAP_SYS_ADMIN`.
     pub fn open_id(id: u32) -> Result<Handle> {
+        let place = || format!("id {id}");
         let fd = object::open_id(object::Kind::Map, id, 0, None)
-            .map_err(|failed| Error::kernel(failed.cmd, Object::unknown(), failed.errno))?;
-        Handle::from_fd(fd)
+            .map_err(|failed| Error::unopened(failed.cmd, place(), failed.errno))?;
+        Handle::found(fd, place)
     }
 
     /// Opens a map by its name in bpffs.
     ///
     /// # Errors
-    /// `ENOENT` without such a name.
+    /// `ENOENT` without such a name; `EINVAL` when it is the name of something else.
     pub fn open_pin(path: impl AsRef<Path>) -> Result<Handle> {
-        let fd = object::open_pin(object::From::Here, path.as_ref(), 0)
-            .map_err(|failed| Error::kernel(failed.cmd, Object::unknown(), failed.errno))?;
-        Handle::from_fd(fd)
+        let path = path.as_ref();
+        let place = || path.display().to_string();
+        let fd = object::open_pin(object::From::Here, path, 0)
+            .map_err(|failed| Error::unopened(failed.cmd, place(), failed.errno))?;
+        Handle::found(fd, place)
     }
 
     /// The map as bytes.

@@ -186,5 +186,5 @@ rows! {
     OBJ_GET, ANY, ENOENT, always, "nothing has that name";
     OBJ_GET, ANY, EACCES, always, "the file is not in a bpffs";
     MAP_GET_FD_BY_ID, ANY, ENOENT, always, "no map has that number any more";
-    OBJ_GET_INFO_BY_FD, ANY, EINVAL, always, "the fd is no BPF object";
+    OBJ_GET_INFO_BY_FD, ANY, EINVAL, always, "it is no map";
 }

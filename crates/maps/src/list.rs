@@ -1,6 +1,6 @@
 //! All maps of the system.
 
-use crate::error::{Error, Object, Result};
+use crate::error::{Error, Result};
 use crate::handle::Handle;
 use bpfsmith_sys::object::{Kind, next_id};
 use bpfsmith_uapi::{Cmd, Errno};
@@ -17,7 +17,13 @@ pub fn ids() -> impl Iterator<Item = Result<u32>> {
         }
         Err(failed) => {
             last = None;
-            let refused = || Error::kernel(Cmd::MAP_GET_NEXT_ID, Object::unknown(), failed.errno);
+            let refused = || {
+                Error::unopened(
+                    Cmd::MAP_GET_NEXT_ID,
+                    "of this system".to_owned(),
+                    failed.errno,
+                )
+            };
             (failed.errno != Errno::ENOENT).then(|| Err(refused()))
         }
     })
