@@ -44,6 +44,19 @@ pub enum Error {
         /// The map.
         map: Name,
     },
+    /// The program means another map than the one that the set holds under the name.
+    OtherMap {
+        /// The program.
+        program: String,
+        /// The map.
+        map: Name,
+        /// What differs.
+        member: &'static str,
+        /// As it is in the set.
+        is: u32,
+        /// As the program defines it.
+        wanted: u32,
+    },
     /// A program is of the wrong type, or was loaded for another hook.
     WrongHook {
         /// The program.
@@ -176,6 +189,17 @@ impl fmt::Display for Error {
                      missing with Maps::add)"
                 )
             }
+            Error::OtherMap {
+                program,
+                map,
+                member,
+                is,
+                wanted,
+            } => write!(
+                f,
+                "load {program}: the {member} of \"{map}\" in the set of maps is {is}, this program \
+                 defines {wanted} (give the maps different names, or each program a set of its own)"
+            ),
             Error::WrongHook {
                 program,
                 is,

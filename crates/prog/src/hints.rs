@@ -9,6 +9,62 @@ type Row = (&'static str, &'static str, Errno, &'static str);
 pub(crate) const ROWS: &[Row] = &[
     (
         "",
+        "BPF_OBJ_PIN",
+        Errno::EPERM,
+        "the directory is not in a bpffs: mount -t bpf none DIR",
+    ),
+    ("", "BPF_OBJ_PIN", Errno::EEXIST, "the name is taken"),
+    (
+        "",
+        "BPF_OBJ_PIN",
+        Errno::ENOENT,
+        "that directory does not exist",
+    ),
+    ("", "BPF_OBJ_GET", Errno::ENOENT, "nothing has that name"),
+    (
+        "",
+        "BPF_OBJ_GET",
+        Errno::EACCES,
+        "the file is not in a bpffs",
+    ),
+    (
+        "",
+        "BPF_PROG_GET_FD_BY_ID",
+        Errno::ENOENT,
+        "no program has that number any more: `bpfsmith progs` lists them",
+    ),
+    (
+        "",
+        "BPF_LINK_GET_FD_BY_ID",
+        Errno::ENOENT,
+        "no link has that number any more: `bpfsmith links` lists them",
+    ),
+    (
+        "program",
+        "BPF_OBJ_GET_INFO_BY_FD",
+        Errno::EINVAL,
+        "it is no program",
+    ),
+    (
+        "link",
+        "BPF_OBJ_GET_INFO_BY_FD",
+        Errno::EINVAL,
+        "it is no link",
+    ),
+    (
+        "",
+        "BPF_LINK_UPDATE",
+        Errno::EINVAL,
+        "the new program must be of the same type, and loaded for the same hook",
+    ),
+    (
+        "",
+        "BPF_LINK_DETACH",
+        Errno::EOPNOTSUPP,
+        "links of this kind last until they are closed: drop every handle and pin",
+    ),
+    (
+        "",
         "BPF_LINK_UPDATE",
         Errno::ENOLINK,
         "what the program was attached to has vanished: drop the link and attach anew",
@@ -76,6 +132,12 @@ pub(crate) const ROWS: &[Row] = &[
         "no such device in this network namespace",
     ),
     (
+        "clsact",
+        "",
+        Errno::ENOENT,
+        "the filter was deleted, or another program's took its number: there is nothing to detach",
+    ),
+    (
         "netkit",
         "BPF_LINK_CREATE",
         Errno::EEXIST,
@@ -106,6 +168,13 @@ pub(crate) const ROWS: &[Row] = &[
         "a program stands alone here or further out, or this one would stand alone beside others: \
          links and Cgroup::multi share, Cgroup::alone and Cgroup::overridable do not; it also needs \
          CAP_NET_ADMIN",
+    ),
+    (
+        "cgroup",
+        "",
+        Errno::ENOENT,
+        "the program that is to go or be replaced is not on the hook: it was detached, or another one \
+         took its place",
     ),
     (
         "cgroup",

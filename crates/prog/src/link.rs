@@ -72,8 +72,13 @@ impl Link {
     /// # Errors
     /// When it is no link.
     pub fn from_fd(fd: OwnedFd) -> Result<Link> {
-        let info =
-            info::link(fd.as_fd()).map_err(|failed| Error::call(failed, "link", "behind an fd"))?;
+        Link::found(fd, "behind an fd")
+    }
+
+    fn found(fd: OwnedFd, place: &str) -> Result<Link> {
+        let info = object::expect(object::Kind::Link, fd.as_fd())
+            .and_then(|()| info::link(fd.as_fd()))
+            .map_err(|failed| Error::call(failed, "link", place))?;
         Ok(Link::kernel(fd, "link", format!("id {}", info.id)))
     }
 
@@ -82,20 +87,21 @@ impl Link {
     /// # Errors
     /// `ENOENT` when it is gone; `EPERM` without `CAP_SYS_ADMIN`.
     pub fn open_id(id: u32) -> Result<Link> {
+        let place = format!("id {id}");
         let fd = object::open_id(object::Kind::Link, id, 0, None)
-            .map_err(|failed| Error::call(failed, "link", format!("id {id}")))?;
-        Link::from_fd(fd)
+            .map_err(|failed| Error::call(failed, "link", place.as_str()))?;
+        Link::found(fd, &place)
     }
 
     /// Opens a link by its name in bpffs.
     ///
     /// # Errors
-    /// `ENOENT` without such a name.
+    /// `ENOENT` without such a name; `EINVAL` when it is the name of something else.
     pub fn open_pin(path: impl AsRef<Path>) -> Result<Link> {
-        let path = path.as_ref();
-        let fd = object::open_pin(object::From::Here, path, 0)
-            .map_err(|failed| Error::call(failed, "link", path.display().to_string()))?;
-        Link::from_fd(fd)
+        let place = path.as_ref().display().to_string();
+        let fd = object::open_pin(object::From::Here, path.as_ref(), 0)
+            .map_err(|failed| Error::call(failed, "link", place.as_str()))?;
+        Link::found(fd, &place)
     }
 
     /// How the program is kept attached.

@@ -216,12 +216,11 @@ impl<'a> Load<'a> {
     /// cannot be filled in.
     pub fn load(self) -> Result<Prog> {
         let none = Maps::new();
-        let mut resolved = Resolved::new(
-            self.program,
-            self.maps.unwrap_or(&none),
-            &self.initial,
-            self.token,
-        )?;
+        let maps = self.maps.unwrap_or(&none);
+        for shape in self.program.maps() {
+            maps.agree(self.program, shape)?;
+        }
+        let mut resolved = Resolved::new(self.program, maps, &self.initial, self.token)?;
         resolved.tell(self.program, self.lines, self.context, self.token);
         let mut account = Account {
             lines_refused: resolved.lines_refused,

@@ -3,14 +3,23 @@
 use crate::error::{Error, Result};
 use bpfsmith_asm::program::Program;
 use bpfsmith_maps::{Handle, View};
-use bpfsmith_uapi::map::{MapDef, Name};
+use bpfsmith_uapi::map::{MapDef, MapShape, Name};
 
 /// Open maps, by the names that programs use for them.
 ///
 /// One set serves any number of programs: what two of them mention by the same name is one map.
 #[derive(Debug, Default)]
 pub struct Maps {
-    held: Vec<(Name, Handle)>,
+    held: Vec<(Name, Handle, Source)>,
+}
+
+/// Where a map of a set comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// It was made from this definition.
+    Made(MapShape),
+    /// It was put in.
+    Inserted,
 }
 
 impl Maps {
@@ -33,25 +42,66 @@ impl Maps {
     /// Makes those maps of a program that the set does not hold yet.
     ///
     /// # Errors
-    /// When the kernel refuses one of them. Those made before stay in the set.
+    /// When the kernel refuses one of them, or the program means another map by a name that is in
+    /// the set. Those made before stay in the set.
     pub fn add(&mut self, program: &Program) -> Result<()> {
         for shape in program.maps() {
             if self.find(shape.name).is_none() {
-                self.held.push((shape.name, Handle::create(shape)?));
+                let map = Handle::create(shape)?;
+                self.held.push((shape.name, map, Source::Made(*shape)));
+            } else {
+                self.agree(program, shape)?;
             }
         }
         Ok(())
     }
 
     /// Puts a map in, under the name by which programs mention it. One of the same name is given
-    /// back.
+    /// back. Keys and values must have the
+    /// sizes of the definition; the rest may differ.
     pub fn insert(&mut self, name: Name, map: Handle) -> Option<Handle> {
         match self.held.iter_mut().find(|held| held.0 == name) {
-            Some(held) => Some(std::mem::replace(&mut held.1, map)),
+            Some(held) => {
+                held.2 = Source::Inserted;
+                Some(std::mem::replace(&mut held.1, map))
+            }
             None => {
-                self.held.push((name, map));
+                self.held.push((name, map, Source::Inserted));
                 None
             }
+        }
+    }
+
+    /// Refuses a program that means something else by the name of a map in the set. Its accesses were
+    /// written for other keys and values, and the verifier does not notice all of them; of two
+    /// definitions, the first would hold in silence.
+    pub(crate) fn agree(&self, program: &Program, shape: &MapShape) -> Result<()> {
+        let Some((_, map, source)) = self.held.iter().find(|held| held.0 == shape.name) else {
+            return Ok(());
+        };
+        let facts = map.facts();
+        let sizes = [
+            ("size of a key", facts.key, shape.key),
+            ("size of a value", facts.value, shape.value),
+        ];
+        let rest = match source {
+            Source::Inserted => None,
+            Source::Made(own) => Some([
+                ("kind", own.kind.0, shape.kind.0),
+                ("number of entries", own.entries, shape.entries),
+                ("set of flags", own.flags, shape.flags),
+            ]),
+        };
+        let mut members = sizes.into_iter().chain(rest.into_iter().flatten());
+        match members.find(|(_, is, wanted)| is != wanted) {
+            None => Ok(()),
+            Some((member, is, wanted)) => Err(Error::OtherMap {
+                program: program.name().to_owned(),
+                map: shape.name,
+                member,
+                is,
+                wanted,
+            }),
         }
     }
 

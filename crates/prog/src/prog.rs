@@ -56,8 +56,13 @@ impl Prog {
     /// # Errors
     /// When it is no program.
     pub fn from_fd(fd: OwnedFd, attach_type: AttachType) -> Result<Prog> {
-        let info = info::prog(fd.as_fd())
-            .map_err(|failed| Error::call(failed, "program", "behind an fd"))?;
+        Prog::found(fd, attach_type, "behind an fd")
+    }
+
+    fn found(fd: OwnedFd, attach_type: AttachType, place: &str) -> Result<Prog> {
+        let info = object::expect(object::Kind::Prog, fd.as_fd())
+            .and_then(|()| info::prog(fd.as_fd()))
+            .map_err(|failed| Error::call(failed, "program", place))?;
         Ok(Prog {
             fd,
             name: from_kernel(&info.name),
@@ -73,20 +78,21 @@ impl Prog {
     /// # Errors
     /// `ENOENT` when it is gone; `EPERM` without `CAP_SYS_ADMIN`.
     pub fn open_id(id: u32, attach_type: AttachType) -> Result<Prog> {
+        let place = format!("id {id}");
         let fd = object::open_id(object::Kind::Prog, id, 0, None)
-            .map_err(|failed| Error::call(failed, "program", format!("id {id}")))?;
-        Prog::from_fd(fd, attach_type)
+            .map_err(|failed| Error::call(failed, "program", place.as_str()))?;
+        Prog::found(fd, attach_type, &place)
     }
 
     /// Opens a program by its name in bpffs.
     ///
     /// # Errors
-    /// `ENOENT` without such a name.
+    /// `ENOENT` without such a name; `EINVAL` when it is the name of something else.
     pub fn open_pin(path: impl AsRef<Path>, attach_type: AttachType) -> Result<Prog> {
-        let path = path.as_ref();
-        let fd = object::open_pin(object::From::Here, path, 0)
-            .map_err(|failed| Error::call(failed, "program", path.display().to_string()))?;
-        Prog::from_fd(fd, attach_type)
+        let place = path.as_ref().display().to_string();
+        let fd = object::open_pin(object::From::Here, path.as_ref(), 0)
+            .map_err(|failed| Error::call(failed, "program", place.as_str()))?;
+        Prog::found(fd, attach_type, &place)
     }
 
     /// Its name.

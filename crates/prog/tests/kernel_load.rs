@@ -2,6 +2,7 @@
 
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
+use bpfsmith_maps::Handle;
 use bpfsmith_prog::{Error, Load, Maps, kernel};
 use bpfsmith_sys::info;
 use std::os::fd::AsFd;
@@ -49,6 +50,49 @@ fn a_missing_map_is_named() {
         "load count: the set of maps has no \"hits\" (add it with Maps::insert, or make what is \
          missing with Maps::add)"
     );
+}
+
+/// The first map would serve the second program, which was written for another one.
+#[test]
+fn one_name_is_one_map() {
+    needs!(Root, Bpf);
+    static OTHER: MapDef<u32, u64> = MapDef::array("hits", 2);
+    static WIDE: MapDef<u32, [u64; 2]> = MapDef::array("hits", 1);
+    let first = Program::new(ProgType::XDP, "count", count()).unwrap();
+    let reads = |map: Code| code![map, ret(XDP_PASS)];
+    let other = Program::new(ProgType::XDP, "other", reads(bump(&OTHER))).unwrap();
+    let key = slot::<u32>("key");
+    let wide = code![
+        store(key.u32(0), 0),
+        map_lookup_elem(&WIDE, key)
+    ];
+    let wide = Program::new(ProgType::XDP, "wide", reads(wide)).unwrap();
+    let mut maps = Maps::of(&first).unwrap();
+    maps.add(&first).unwrap();
+    let advice = "(give the maps different names, or each program a set of its own)";
+    for (program, text) in [
+        (
+            &other,
+            "load other: the number of entries of \"hits\" in the set of maps is 1, this program defines 2",
+        ),
+        (
+            &wide,
+            "load wide: the size of a value of \"hits\" in the set of maps is 8, this program defines 16",
+        ),
+    ] {
+        for error in [
+            maps.add(program).unwrap_err(),
+            Load::new(program).maps(&maps).load().unwrap_err(),
+        ] {
+            assert_eq!(error.to_string(), format!("{text} {advice}"));
+        }
+    }
+    // A map that is put in may be larger, but not of other values.
+    maps.insert(HITS.shape().name, Handle::create(OTHER.shape()).unwrap());
+    Load::new(&first).maps(&maps).load().unwrap();
+    maps.insert(HITS.shape().name, Handle::create(WIDE.shape()).unwrap());
+    let error = Load::new(&first).maps(&maps).load().unwrap_err();
+    assert!(error.to_string().contains("the size of a value"), "{error}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::{Need, State, needs, tracefs};
 use bpfsmith_prog::target::{Fentry, Freplace, Kprobe, KprobeMulti, Lsm, Target};
 use bpfsmith_prog::{Error, Load, Way, kernel};
+use bpfsmith_uapi::Errno;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -293,6 +294,9 @@ fn many_functions_have_one_link_and_a_cookie_each() {
         std::hint::black_box(std::process::id());
     }
     assert_eq!(counted(&prog), (7, 3004));
+    // Asked for types, such a link would take the length of their name for that many addresses.
+    let error = bpfsmith_sys::info::btf(link.fd().unwrap()).unwrap_err();
+    assert_eq!(error.errno, Errno::EINVAL);
     drop(link);
     seek(3);
     assert_eq!(counted(&prog).0, 7, "it is still attached");
