@@ -387,6 +387,27 @@ fn attachments_without_links_share_or_stand_alone() {
     assert!(on.query().unwrap().progs.is_empty());
 }
 
+/// The kernel itself would take away whatever stands there.
+#[test]
+fn a_program_that_stood_alone_does_not_detach_its_successor() {
+    needs!(Root, NetNs, Cgroup2, CgroupBpf);
+    let inside = Inside::new();
+    let on = Cgroup::sock_create(&inside.dir).overridable();
+    let mut maps = Maps::new();
+    let progs: Vec<Prog> = (0..3).map(|n| judge(&on, n, 1, &mut maps)).collect();
+    let mut first = progs[0].attach(&on).unwrap();
+    let second = progs[1].attach(&on).unwrap();
+    let there = || on.query().unwrap().progs;
+    assert_eq!(there(), [id(&progs[1])]);
+    let refused = first.update(&progs[2]).unwrap_err();
+    assert_eq!(refused.errno(), Some(Errno::ENOENT), "{refused}");
+    assert_eq!(there(), [id(&progs[1])]);
+    check_refused(first.detach(), Errno::ENOENT, "took its place");
+    assert_eq!(there(), [id(&progs[1])]);
+    second.detach().unwrap();
+    assert!(there().is_empty());
+}
+
 #[test]
 fn an_overridable_program_gives_way_to_one_below() {
     needs!(Root, NetNs, Cgroup2, CgroupBpf);

@@ -9,6 +9,7 @@ use bpfsmith_prog::target::{Beside, Netkit, Tcx};
 use bpfsmith_prog::{Error, Link, Maps, Prog, Way};
 use bpfsmith_sys::info::Place;
 use net_bench::{Bench, check_refused, hits, id, load_to, tc, value, wait_hits};
+use std::os::fd::AsFd;
 
 fn loaded(index: u32, verdict: i32, maps: &mut Maps) -> Prog {
     let code = tc(index, verdict);
@@ -199,6 +200,29 @@ fn a_filter_of_clsact_drops_and_lets_go() {
     bench.check_dropped(&maps, 0);
     bench.client_net().delete_link(bench.far()).unwrap();
     check_refused(link.detach(), Errno::ENODEV, "");
+}
+
+/// Numbers of filters are used again.
+#[test]
+fn a_filter_of_somebody_else_is_left_alone() {
+    needs!(Root, NetNs, Veth, Clsact);
+    let mut maps = Maps::new();
+    let [ours, theirs, new] = [0, 1, 2].map(|number| loaded(number, TC_ACT_OK, &mut maps));
+    let bench = Bench::new();
+    let index = IfIndex(bench.index());
+    let on = Tcx::ingress(index.0).clsact();
+    let mut link = bench.attach(&ours, &on).unwrap();
+    let net = bench.server_net();
+    let filters = || net.filters(index, TcParent::INGRESS).unwrap();
+    let id = filters()[0].id;
+    net.delete_filter(id).unwrap();
+    check_refused(link.update(&new), Errno::ENOENT, "took its number");
+    assert_eq!(filters(), []);
+    let other = net.add_filter(id, "theirs", theirs.as_fd()).unwrap();
+    assert_eq!(other.id, id);
+    check_refused(link.update(&new), Errno::ENOENT, "took its number");
+    check_refused(link.detach(), Errno::ENOENT, "took its number");
+    assert_eq!(filters(), [other]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::place::{Place, placed};
 use super::{Hook, Target, expect_type};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kernel, Result};
 use crate::link::{Link, Undo};
 use crate::prog::Prog;
 use bpfsmith_net::{FilterId, IfIndex, Netlink, TcParent};
@@ -105,9 +105,9 @@ impl<'a> Tcx<'a> {
             priority: 0,
             handle: 0,
         };
-        let id = net.add_filter(id, prog.name(), prog.as_fd())?.id;
+        let filter = net.add_filter(id, prog.name(), prog.as_fd())?;
         let object = format!("{} at {}", prog.quoted(), self.hook_name());
-        Ok(Link::undo(Filter { net, id }, "clsact", object))
+        Ok(Link::undo(Filter { net, filter }, "clsact", object))
     }
 }
 
@@ -150,16 +150,54 @@ impl Target for Tcx<'_> {
 /// A program that is a filter.
 struct Filter {
     net: Netlink,
-    id: FilterId,
+    filter: bpfsmith_net::Filter,
+}
+
+impl Filter {
+    /// Refuses when the number belongs to another program's filter by now: the kernel would delete or
+    /// replace that. Says whether there is a filter of that number.
+    fn expect_ours(&self, call: &str) -> Result<bool> {
+        let id = self.filter.id;
+        let there = self.net.filters(id.index, id.hook)?;
+        match there.iter().find(|filter| filter.id == id) {
+            Some(filter) if filter.prog_id != self.filter.prog_id => Err(self.gone(call)),
+            found => Ok(found.is_some()),
+        }
+    }
+
+    fn gone(&self, call: &str) -> Error {
+        let id = self.filter.id;
+        Error::Kernel(Kernel {
+            call: call.to_owned(),
+            kind: "clsact",
+            object: format!(
+                "{} of {} priority {} handle {}",
+                id.hook, id.index, id.priority, id.handle
+            ),
+            errno: Errno::ENOENT,
+        })
+    }
+
+    fn swap(&mut self, new: &Prog) -> Result<()> {
+        const CALL: &str = "RTM_NEWTFILTER";
+        // Where there is none, the kernel would add one.
+        if !self.expect_ours(CALL)? {
+            return Err(self.gone(CALL));
+        }
+        let id = self.filter.id;
+        self.filter = self.net.replace_filter(id, new.name(), new.as_fd())?;
+        Ok(())
+    }
 }
 
 impl Undo for Filter {
     fn undo(&mut self) -> Result<()> {
-        Ok(self.net.delete_filter(self.id)?)
+        // Where there is none, the kernel says whether the device is gone too.
+        self.expect_ours("RTM_DELTFILTER")?;
+        Ok(self.net.delete_filter(self.filter.id)?)
     }
 
     fn update(&mut self, new: &Prog) -> Option<Result<()>> {
-        let done = self.net.replace_filter(self.id, new.name(), new.as_fd());
-        Some(done.map(drop).map_err(Error::from))
+        Some(self.swap(new))
     }
 }
