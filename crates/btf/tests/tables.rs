@@ -484,3 +484,40 @@ fn helpers_take_as_many_arguments_as_the_kernels() {
     }
     assert!(compared > 100, "{compared}");
 }
+
+/// The attribute structures of bpf(2), which the loader passes: every member at its place.
+#[test]
+fn attributes_are_the_kernels() {
+    needs!(Btf);
+    let kernel = kernel();
+    let attr = kernel.btf.require("bpf_attr", Kind::UNION).unwrap();
+    let mut found = Found::new();
+    let mut compared = 0;
+    for structure in bpfsmith_sys::attr::ATTRS {
+        for member in structure.members {
+            let name = member.name.trim_start_matches("r#");
+            if name.starts_with('_') {
+                continue;
+            }
+            let path = match structure.part {
+                "" => name.to_owned(),
+                part => format!("{part}.{name}"),
+            };
+            let what = format!("{} {path}", structure.cmd);
+            match kernel.btf.member(attr, &path) {
+                Ok(place) => {
+                    let size = kernel.btf.size_of(place.ty).unwrap() as usize;
+                    let offset = place.offset().unwrap() as usize;
+                    if (offset, size) != (member.offset, member.size) {
+                        let ours = (member.offset, member.size);
+                        found.differs(format!("{what}: {ours:?}, not {:?}", (offset, size)));
+                    }
+                    compared += 1;
+                }
+                Err(error) => found.lacks(format!("{what}: {error}")),
+            }
+        }
+    }
+    println!("{compared} members compared");
+    assert!(compared > 100 || version() < TABLES);
+}
