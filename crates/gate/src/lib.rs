@@ -17,6 +17,9 @@
 //! kernel: it is older than the feature, it was built without it, or a row of the table of known
 //! effects explains it. Such a skip is shown all the same.
 //!
+//! Under `BPFSMITH_SLOW=1`, which virtual machines set, a test that proves something by repetition
+//! repeats it less: see [`rounds`].
+//!
 //! Each [`Need`] is a row of one table, in `need.rs`. `cargo run -p bpfsmith-gate --example needs`
 //! prints what this machine has. Needs are found out by trying, with the smallest map, program or link
 //! that stands for them.
