@@ -180,6 +180,9 @@ rows! {
     MAP_DELETE_ELEM, FIXED, EINVAL, always, "elements of an array stay: write zeros instead";
     MAP_LOOKUP_AND_DELETE_ELEM, ANY, ENOTSUPP, always, "this kind cannot: look up, then delete";
     MAP_FREEZE, ANY, EBUSY, always, "it is frozen already, or mapped for writing";
+    MAP_CREATE, ANY, E2BIG, always, "too many entries, or too large ones";
+    MAP_CREATE, ANY, ENOMEM, always,
+        "no memory for all entries at once: fewer of them, or BPF_F_NO_PREALLOC for a hash";
     MAP_FREEZE, ANY, EPERM, always, "it is frozen already, or open for reading alone";
     OBJ_PIN, ANY, EPERM, always, "the directory is not in a bpffs: mount -t bpf none DIR";
     OBJ_PIN, ANY, EEXIST, always, "the name is taken";

@@ -86,6 +86,8 @@ fn creations(seen: &mut Provoked) {
     seen.by(create::<(), ()>(MapType::ARENA, 1, 0));
     seen.by(create::<u64, u64>(MapType::CGROUP_STORAGE, 1, 0));
     seen.by(create::<u32, u64>(MapType::HASH, 0, 0));
+    seen.by(create::<u32, u64>(MapType::HASH, u32::MAX, 0));
+    seen.by(create::<u32, [u8; 1 << 20]>(MapType::ARRAY, u32::MAX, 0));
     seen.by(create::<[u8; 8], u64>(MapType::LPM_TRIE, 1, 0));
     seen.by(create::<u32, u64>(MapType::LPM_TRIE, 1, NO_PREALLOC));
     seen.by(create::<u32, u64>(MapType::PROG_ARRAY, 1, 0));

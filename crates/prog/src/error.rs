@@ -200,6 +200,17 @@ impl fmt::Display for Error {
                 "load {program}: the {member} of \"{map}\" in the set of maps is {is}, this program \
                  defines {wanted} (give the maps different names, or each program a set of its own)"
             ),
+            // What it was to be attached as says nothing about another type.
+            Error::WrongHook {
+                program,
+                is,
+                wanted,
+            } if is.0 != wanted.0 => write!(
+                f,
+                "attach {program}: it was loaded as {}, this hook wants {} (give Program::new this \
+                 type)",
+                is.0, wanted.0
+            ),
             Error::WrongHook {
                 program,
                 is,

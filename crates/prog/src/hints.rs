@@ -8,6 +8,36 @@ type Row = (&'static str, &'static str, Errno, &'static str);
 /// Every row is provoked by a kernel test or belongs to a kernel that the tests cannot boot.
 pub(crate) const ROWS: &[Row] = &[
     (
+        "cgroup",
+        "BPF_PROG_ATTACH",
+        Errno::EINVAL,
+        "the program is on this hook already, where each can be only once: load it again",
+    ),
+    (
+        "program",
+        "BPF_PROG_BIND_MAP",
+        Errno::EINVAL,
+        "what was given is no map",
+    ),
+    (
+        "run",
+        "BPF_PROG_TEST_RUN",
+        Errno::ENXIO,
+        "that CPU is offline or does not exist",
+    ),
+    (
+        "run",
+        "BPF_PROG_TEST_RUN",
+        Errno::E2BIG,
+        "a batch of live frames is too large: 256 at most",
+    ),
+    (
+        "run",
+        "BPF_PROG_TEST_RUN",
+        Errno::ENOMEM,
+        "the packet is larger than the kernel can build: shorten it",
+    ),
+    (
         "",
         "BPF_OBJ_PIN",
         Errno::EPERM,
@@ -250,7 +280,8 @@ pub(crate) const ROWS: &[Row] = &[
         "run",
         "BPF_PROG_TEST_RUN",
         Errno::ENOSPC,
-        "the packet grew beyond the room for it: give more with Run::room",
+        "the packet grew beyond the room for it: give more with Run::room; or the context is shorter \
+         than the type's",
     ),
     (
         "run",
