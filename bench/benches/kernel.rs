@@ -6,7 +6,7 @@ use aya::maps as aya_maps;
 use bpfsmith_asm::dsl::*;
 use bpfsmith_bench::peers::*;
 use bpfsmith_bench::rounds::{Peer, measure};
-use bpfsmith_maps::{Batch, Handle, Map, PerCpuMap, RingBuf};
+use bpfsmith_maps::{Batch, Handle, Map, PerCpuBatch, PerCpuMap, RingBuf};
 use bpfsmith_prog::{Load, Maps, Prog};
 use bpfsmith_uapi::flags::ringbuf::BPF_RB_NO_WAKEUP;
 use std::env;
@@ -36,6 +36,7 @@ fn main() {
     }
     if wants("batch") {
         batch(rounds);
+        percpu_batch(rounds);
     }
     if wants("ring") {
         ring(rounds);
@@ -382,6 +383,44 @@ fn batch(rounds: usize) {
         }),
     ];
     measure("batch update", unit, rounds, keys.len(), "raw", peers);
+}
+
+fn percpu_batch(rounds: usize) {
+    let map = PerCpuMap::create(&PERCPU_HASH).expect("needs root");
+    let keys = shuffled(INDEXED);
+    let mut values = map.values();
+    for &key in &keys {
+        values.fill(&u64::from(key));
+        map.update(&key, &values).expect("there is room");
+    }
+    let fd = map.as_fd().as_raw_fd();
+    let cpus = values.len();
+    let (mut raw_keys, mut raw_values) = (vec![0; keys.len()], vec![0; keys.len() * cpus]);
+    let (mut c_keys, mut c_values) = (vec![0; keys.len()], vec![0; keys.len() * cpus]);
+    let mut all = PerCpuBatch::default();
+    let peers = vec![
+        Peer::new("raw", || {
+            let count = raw_batches(fd, &mut raw_keys, &mut raw_values, keys.len());
+            assert_eq!(count, keys.len());
+        }),
+        Peer::new("bpfsmith read_all", || {
+            map.read_all(&mut all).expect("no error");
+            assert_eq!(all.keys().len(), keys.len());
+        }),
+        Peer::new("libbpf", || {
+            let count = libbpf_batches(fd, &mut c_keys, &mut c_values, keys.len());
+            assert_eq!(count, keys.len());
+        }),
+    ];
+    let unit = (keys.len(), "element");
+    measure(
+        "per-CPU batch lookup",
+        unit,
+        rounds,
+        10 * keys.len(),
+        "raw",
+        peers,
+    );
 }
 
 const EVENTS: u32 = 100_000;

@@ -68,16 +68,18 @@ struct Batch {
     flags: u64,
 }
 
-/// Reads a whole map in batches of that many elements; the number of elements.
+/// Reads a whole map in batches of that many elements; the number of elements. `values` has as many
+/// for each key as the map.
 pub fn raw_batches(fd: RawFd, keys: &mut [u32], values: &mut [u64], at_once: usize) -> usize {
     let (mut cursor, mut is_first, mut total) = (0_u64, true, 0);
+    let each = values.len() / keys.len();
     loop {
         let room = at_once.min(keys.len() - total);
         let mut attr = Batch {
             before: if is_first { 0 } else { &raw mut cursor as u64 },
             after: &raw mut cursor as u64,
             keys: keys[total..].as_mut_ptr() as u64,
-            values: values[total..].as_mut_ptr() as u64,
+            values: values[total * each..].as_mut_ptr() as u64,
             count: room as u32,
             fd: fd.cast_unsigned(),
             elem_flags: 0,
@@ -148,9 +150,11 @@ pub fn libbpf_update<K, V>(fd: RawFd, key: &K, value: &V) -> c_int {
     }
 }
 
-/// Reads a whole map with `bpf_map_lookup_batch`; the number of elements.
+/// Reads a whole map with `bpf_map_lookup_batch`; the number of elements. `values` has as many for
+/// each key as the map.
 pub fn libbpf_batches(fd: RawFd, keys: &mut [u32], values: &mut [u64], at_once: usize) -> usize {
     let (mut cursor, mut is_first, mut total) = (0_u64, true, 0);
+    let each = values.len() / keys.len();
     loop {
         let mut count = at_once.min(keys.len() - total) as u32;
         let before = if is_first {
@@ -165,7 +169,7 @@ pub fn libbpf_batches(fd: RawFd, keys: &mut [u32], values: &mut [u64], at_once: 
                 before,
                 (&raw mut cursor).cast(),
                 keys[total..].as_mut_ptr().cast(),
-                values[total..].as_mut_ptr().cast(),
+                values[total * each..].as_mut_ptr().cast(),
                 &raw mut count,
                 std::ptr::null(),
             )
