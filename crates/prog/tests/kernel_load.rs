@@ -3,9 +3,10 @@
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
 use bpfsmith_maps::Handle;
-use bpfsmith_prog::{Error, Load, Maps, kernel};
+use bpfsmith_prog::{Error, Link, Load, Maps, Prog, kernel};
 use bpfsmith_sys::info;
-use std::os::fd::AsFd;
+use bpfsmith_uapi::AttachType;
+use std::os::fd::{AsFd, BorrowedFd};
 
 static HITS: MapDef<u32, u64> = MapDef::array("hits", 1);
 
@@ -128,5 +129,41 @@ fn the_kernels_types_are_mapped_where_it_can() {
         copied.is_none(),
         maps.contains("/sys/kernel/btf/vmlinux"),
         "{copied:?}"
+    );
+}
+
+/// The kernel's descriptions can be read as each other's.
+#[test]
+fn what_is_opened_is_what_it_is_taken_for() {
+    needs!(Root, Bpf);
+    let program = Program::new(ProgType::XDP, "pass", code![ret(XDP_PASS)]).unwrap();
+    let prog = Load::new(&program).load().unwrap();
+    let map = Handle::create(HITS.shape()).unwrap();
+    let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().unwrap();
+    let call = "BPF_OBJ_GET_INFO_BY_FD";
+    for (text, is) in [
+        (
+            Prog::from_fd(copy(map.as_fd()), AttachType(0))
+                .unwrap_err()
+                .to_string(),
+            "program behind an fd: EINVAL (it is no program)",
+        ),
+        (
+            Link::from_fd(copy(prog.as_fd())).unwrap_err().to_string(),
+            "link behind an fd: EINVAL (it is no link)",
+        ),
+        (
+            Handle::from_fd(copy(prog.as_fd())).unwrap_err().to_string(),
+            "map behind an fd: EINVAL (it is no map)",
+        ),
+    ] {
+        assert_eq!(text, format!("{call} {is}"));
+    }
+    let again = Prog::from_fd(copy(prog.as_fd()), AttachType::XDP).unwrap();
+    assert_eq!((again.name(), again.kind()), ("pass", ProgType::XDP));
+    let lost = prog.bind(&prog).unwrap_err().to_string();
+    assert!(
+        lost.ends_with("EINVAL (what was given is no map)"),
+        "{lost}"
     );
 }
