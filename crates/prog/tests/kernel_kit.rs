@@ -348,7 +348,8 @@ fn a_bucket_empties_and_fills_by_the_kernels_clock() {
         let slow = started(1);
         assert_eq!(passed(&slow), 4, "{clock:?}");
         let quick = started(100);
-        assert_eq!(passed(&quick), 4, "{clock:?}");
+        // A token comes back in 10 ms, for which a busy machine may stop the program.
+        assert!(passed(&quick) >= 4, "{clock:?}");
         let limit = Duration::from_secs(20);
         deadline(limit, || (passed(&quick) > 0).then_some(()));
     }
