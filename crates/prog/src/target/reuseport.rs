@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// socket's number in the group (Linux 4.5).
 ///
 /// The link holds the socket open. A program that was there is replaced and does not come back.
+/// Sockets do not tell their program: dropping the link takes away whichever is there by then.
 #[derive(Clone, Copy, Debug)]
 pub struct Reuseport<'a> {
     socket: BorrowedFd<'a>,

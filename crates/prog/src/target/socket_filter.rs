@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// receives, and 0 drops the packet. Linux 3.19.
 ///
 /// The link holds the socket open. A filter that was there is replaced and does not come back.
+/// Sockets do not tell their filter: dropping the link takes away whichever is there by then.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketFilter<'a>(BorrowedFd<'a>);
 
