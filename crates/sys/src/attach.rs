@@ -131,8 +131,8 @@ pub fn query(to: To<'_>, attach_type: AttachType, flags: u32) -> Result<Attached
         let done = unsafe { bpf(&mut attr) };
         let (count, flags, revision) = (attr.prog_cnt, attr.attach_flags, attr.revision);
         match done {
+            // The kernel says how many there are.
             Err(failed) if failed.errno == Errno::ENOSPC && count > room => room = count,
-            Err(failed) if failed.errno == Errno::ENOSPC => room = room.saturating_mul(2),
             Err(failed) => return Err(failed),
             Ok(_) => {
                 progs.truncate(count as usize);

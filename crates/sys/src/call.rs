@@ -3,7 +3,7 @@
 use crate::attr::Attribute;
 use bpfsmith_uapi::{Cmd, Errno};
 use std::fmt;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A command that the kernel refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,15 @@ pub(crate) unsafe fn bpf_as<A: Attribute>(cmd: Cmd, attr: &mut A) -> Result<i32>
 /// As for [`bpf`], and the command answers a file descriptor that nobody else owns.
 pub(crate) unsafe fn bpf_fd<A: Attribute>(cmd: Cmd, attr: &mut A) -> Result<OwnedFd> {
     // SAFETY: the caller vouches for the attributes and for the answer.
-    unsafe { bpf_as(cmd, attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
+    let fd = unsafe { OwnedFd::from_raw_fd(bpf_as(cmd, attr)?) };
+    if fd.as_raw_fd() > 0 {
+        return Ok(fd);
+    }
+    // A process without standard input. In many attributes 0 means that there is no fd.
+    fd.try_clone().map_err(|error| Failed {
+        cmd,
+        errno: Errno::of(&error).unwrap_or(Errno::EMFILE),
+    })
 }
 
 /// Runs any command with attributes as bytes: for commands that this crate has no row for.

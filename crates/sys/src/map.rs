@@ -116,10 +116,15 @@ impl Facts {
 }
 
 /// An open map.
+///
+/// Elements of kinds that are newer than this crate are refused with `EINVAL`.
 #[derive(Debug)]
 pub struct Map {
     fd: OwnedFd,
     facts: Facts,
+    /// How many bytes of a value are copied: the stride, and more than anybody has for kinds that are
+    /// newer than this table, because theirs cannot be known.
+    copied: usize,
 }
 
 impl AsFd for Map {
@@ -189,10 +194,7 @@ impl Map {
             return Map::from_fd(fd);
         }
         let facts = Facts::new(kind, create.key, create.value, create.entries, flags);
-        Ok(Map {
-            fd,
-            facts: facts.map_err(failed)?,
-        })
+        Ok(Map::new(fd, facts.map_err(failed)?))
     }
 
     /// Takes over an fd, and asks the kernel what map it is.
@@ -211,7 +213,15 @@ impl Map {
             info.map_flags,
         );
         let facts = facts.map_err(|errno| Failed { cmd, errno })?;
-        Ok(Map { fd, facts })
+        Ok(Map::new(fd, facts))
+    }
+
+    fn new(fd: OwnedFd, facts: Facts) -> Map {
+        let copied = match facts.kind.name() {
+            Some(_) => facts.stride,
+            None => usize::MAX,
+        };
+        Map { fd, facts, copied }
     }
 
     /// What it is made of.
@@ -225,10 +235,7 @@ impl Map {
     /// # Errors
     /// When the process has too many files open.
     pub fn try_clone(&self) -> std::io::Result<Map> {
-        Ok(Map {
-            fd: self.fd.try_clone()?,
-            facts: self.facts,
-        })
+        Ok(Map::new(self.fd.try_clone()?, self.facts))
     }
 
     /// The fd alone.
@@ -239,7 +246,7 @@ impl Map {
 
     #[inline]
     fn fits(&self, cmd: Cmd, key: &[u8], value: usize) -> Result<()> {
-        if key.len() == self.facts.key as usize && value == self.facts.stride {
+        if key.len() == self.facts.key as usize && value == self.copied {
             return Ok(());
         }
         Err(misfit(cmd))
@@ -323,7 +330,7 @@ impl Map {
     #[inline]
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         let cmd = Cmd::MAP_DELETE_ELEM;
-        self.fits(cmd, key, self.facts.stride)?;
+        self.fits(cmd, key, self.copied)?;
         let mut attr = MapElem {
             map_fd: Fd::of(self.fd.as_fd()),
             _hole: 0,
@@ -342,9 +349,9 @@ impl Map {
     #[inline]
     pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<()> {
         let cmd = Cmd::MAP_GET_NEXT_KEY;
-        self.fits(cmd, next, self.facts.stride)?;
+        self.fits(cmd, next, self.copied)?;
         if let Some(key) = key {
-            self.fits(cmd, key, self.facts.stride)?;
+            self.fits(cmd, key, self.copied)?;
         }
         let mut attr = MapNextKey {
             map_fd: Fd::of(self.fd.as_fd()),
@@ -488,7 +495,7 @@ impl Map {
             return Err(misfit(cmd));
         }
         let count = keys / key;
-        let fits = values.is_none_or(|len| Some(len) == count.checked_mul(self.facts.stride));
+        let fits = values.is_none_or(|len| Some(len) == count.checked_mul(self.copied));
         match u32::try_from(count) {
             Ok(count) if fits => Ok(count),
             _ => Err(misfit(cmd)),

@@ -214,6 +214,10 @@ impl Positions {
 }
 
 /// The reading end of a `RINGBUF` map. Linux 5.8.
+///
+/// A ring buffer has one reader. Within this process a second one is refused; that no other process
+/// reads the same ring, through a pin or a number, is up to those who may open it: records would be
+/// overwritten while they are looked at.
 #[derive(Debug)]
 pub struct Consumer {
     /// The consumer's page, writable.

@@ -5,7 +5,7 @@ use bpfsmith_sys::object::Kind;
 use bpfsmith_sys::prog::{Load, Log, Records, TestRun};
 use bpfsmith_sys::{info, object, prog};
 use bpfsmith_uapi::{Cmd, Errno, MapType, ProgType};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 fn name(text: &str) -> [u8; 16] {
     let mut name = [0; 16];
@@ -248,4 +248,23 @@ fn every_kind_of_map_is_known_for_one() {
         }
     }
     assert!(made >= 20, "{made}");
+}
+
+/// Attributes say 0 for "no fd": a process without standard input must not get such an fd for a map.
+#[test]
+fn no_object_has_fd_0() {
+    const CHILD: &str = "BPFSMITH_TEST_WITHOUT_STDIN";
+    if std::env::var_os(CHILD).is_some() {
+        nix::unistd::close(0).unwrap();
+        let map = hash(4);
+        assert!(map.as_fd().as_raw_fd() > 2);
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(this)
+        .args(["--exact", "no_object_has_fd_0"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
