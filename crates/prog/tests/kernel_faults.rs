@@ -8,7 +8,7 @@ mod net_bench;
 
 use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::isa::Raw;
-use bpfsmith_gate::{Fds, Version, bpffs, deadline, needs, open_fds, version};
+use bpfsmith_gate::{Fds, Version, bpffs, deadline, needs, open_fds, rounds, version};
 use bpfsmith_maps::{Handle, Map, RingBuf};
 use bpfsmith_prog::target::{Netns, SocketFilter, Tcx, Xdp};
 use bpfsmith_prog::{Error, Load, Maps, Prog, list};
@@ -45,7 +45,7 @@ fn nothing_is_left_behind() {
     let before = open_fds();
     everything();
     check_nothing_new(&before);
-    cycles(10_000);
+    cycles(rounds(10_000));
     check_nothing_new(&before);
 }
 
@@ -443,7 +443,7 @@ fn programs_that_are_too_large() {
 }
 
 /// Loads, runs and drops, with a map and global data.
-fn cycles(count: usize) {
+fn cycles(count: u32) {
     let program = xdp(
         "cycle",
         code![
