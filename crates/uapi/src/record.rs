@@ -101,7 +101,8 @@ pub const fn member(name: &'static str, offset: usize, size: usize, ty: &Type) -
 /// The macro adds `#[repr(C)]`, one [`Field`] constant per member
 /// for programs, and the description from which a map's BTF is made. Derive what else the structure
 /// is to have; maps ask for zerocopy's `FromBytes`, `IntoBytes` and `Immutable`, which refuse hidden
-/// padding.
+/// padding, and ring buffers for `FromBytes`, `KnownLayout` and `Immutable`. Your crate needs
+/// `zerocopy` with its feature `derive` for that.
 ///
 /// ```
 /// bpfsmith_uapi::record! {
@@ -122,7 +123,7 @@ macro_rules! record {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
-            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $ty:ty,)+
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $ty:ty),+ $(,)?
         }
     ) => {
         $(#[$meta])*
@@ -170,10 +171,7 @@ mod tests {
 
     record! {
         /// Inside.
-        struct Inner {
-            a: u8,
-            b: i64,
-        }
+        struct Inner { a: u8, b: i64 }
     }
     record! {
         /// Outside.
