@@ -157,7 +157,23 @@ pub fn be16(value: impl Into<i64>) -> Be16 {
     Be16(value.into())
 }
 
-/// Four bytes in network order.
+/// Four bytes in network order: an address, or a mask of one.
+///
+/// It goes with 32-bit registers and with stores. A literal above `i32::MAX` needs its type.
+///
+/// ```
+/// use bpfsmith_asm::dsl::*;
+/// use std::net::Ipv4Addr;
+///
+/// let (other, address) = (label("other"), slot::<u32>("address"));
+/// let in_network = code![
+///     load(R1, R9.get(ipv4::saddr)),
+///     and(W1, be32(0xffff_ff00_u32)),
+///     jne(W1, be32(u32::from(Ipv4Addr::new(10, 1, 2, 0))), other),
+///     store(address.u32(0), R1),
+/// ];
+/// # let _ = in_network;
+/// ```
 #[inline]
 #[must_use]
 pub fn be32(value: impl Into<i64>) -> Be32 {

@@ -26,7 +26,7 @@ pub enum Isa {
 }
 
 impl Program {
-    /// Builds and checks a program.
+    /// Builds and checks a program. Of its name the kernel takes the first 15 bytes.
     ///
     /// # Errors
     /// The [`Report`] holds everything that is wrong, each with the Rust line that made it.

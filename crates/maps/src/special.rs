@@ -6,6 +6,28 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
 
 /// The key of an LPM trie: how many leading bits count, and an address in network order.
+///
+/// A program looks an address up with all its bits. The number stands first, in the machine's byte
+/// order, and the address behind its four bytes:
+///
+/// ```
+/// use bpfsmith_asm::dsl::*;
+/// use bpfsmith_maps::LpmKey;
+///
+/// static ROUTES: MapDef<LpmKey<[u8; 4]>, u32> = MapDef::lpm_trie("routes", 1024);
+///
+/// /// R0 becomes the address of the value, or null. R9 is at the IPv4 header; clobbers R0 to R5.
+/// fn route() -> Code {
+///     let key = slot::<LpmKey<[u8; 4]>>("key");
+///     code![
+///         store(key.get(bpf_lpm_trie_key::prefixlen), 32),
+///         load(R1, R9.get(ipv4::saddr)),
+///         store(key.u32(bpf_lpm_trie_key::SIZE), R1),
+///         map_lookup_elem(&ROUTES, key),
+///     ]
+/// }
+/// # let _ = route();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, Unaligned)]
 #[repr(C)]
 pub struct LpmKey<A> {
