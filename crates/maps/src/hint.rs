@@ -164,6 +164,8 @@ rows! {
     MAP_UPDATE_ELEM, INDEXED, E2BIG, always, "the index is behind the end";
     MAP_UPDATE_ELEM, HASHES, E2BIG, always, "the map is full";
     MAP_UPDATE_ELEM, &[MapType::LPM_TRIE], ENOSPC, always, "the trie is full";
+    MAP_UPDATE_ELEM, &[MapType::LPM_TRIE], EINVAL, always,
+        "the prefix has more bits than the address";
     MAP_UPDATE_ELEM, ANY, EPERM, always, "the map is frozen, or open for reading alone";
     MAP_UPDATE_ELEM, &[MapType::STACK_TRACE], EINVAL, always, "only programs write stack traces";
     MAP_UPDATE_ELEM, NESTED, EINVAL, always,

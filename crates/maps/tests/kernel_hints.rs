@@ -119,6 +119,7 @@ fn elements(seen: &mut Provoked) {
     };
     trie.update(&key(1), &1).unwrap();
     seen.by(trie.update(&key(2), &1));
+    seen.by(trie.update(&[33; 8], &1));
     hash.freeze().unwrap();
     seen.by(hash.update(&1, &1));
     seen.by(hash.freeze());
