@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 use crate::load::from_kernel;
 use bpfsmith_asm::decode::ops;
-use bpfsmith_asm::isa::{Order, Raw};
-use bpfsmith_asm::text::write_op;
+use bpfsmith_asm::isa::{Op, Order, Raw, Wide};
+use bpfsmith_asm::text::{Symbol, write_op, write_op_named};
 use bpfsmith_btf::Btf;
 use bpfsmith_sys::info::{self, List};
 use bpfsmith_sys::object::{Kind, next_id, open_id};
@@ -168,7 +168,7 @@ pub fn xlated(fd: &impl AsFd) -> Result<Vec<Raw>> {
         .collect())
 }
 
-/// The same as text, one line for each instruction.
+/// The same as text, one line for each instruction. Maps stand there by their ids: `map[id:7]`.
 ///
 /// # Errors
 /// As for [`xlated`].
@@ -179,13 +179,26 @@ pub fn xlated_text(fd: &impl AsFd) -> Result<String> {
         match op {
             Ok((slot, op)) => {
                 out.push_str(&format!("{slot:>5}: "));
-                write_op(&mut out, op);
+                write_loaded(&mut out, op);
             }
             Err(error) => out.push_str(&format!("{:>5}: {}", error.at, error.why)),
         }
         out.push('\n');
     }
     Ok(out)
+}
+
+/// Where a program that is to be loaded has the fd of a map, a loaded one shows its id.
+fn write_loaded(out: &mut String, op: Op) {
+    let Op::Wide(_, Wide::MapFd(id) | Wide::MapValue(id, _)) = op else {
+        return write_op(out, op);
+    };
+    let id = format!("id:{}", id.cast_unsigned());
+    let symbol = match op {
+        Op::Wide(_, Wide::MapValue(_, offset)) => Symbol::MapValue(&id, offset.cast_unsigned()),
+        _ => Symbol::Map(&id),
+    };
+    write_op_named(out, op, Some(symbol));
 }
 
 /// A function in machine code.
