@@ -31,7 +31,7 @@ pub(crate) fn all() -> Result<Vec<MapInfo>, Failure> {
 
 /// Opens a map by its number.
 pub(crate) fn open(id: u32) -> Result<Handle, Failure> {
-    Handle::open_id(id).map_err(|error| Failure::Failed(format!("map id {id}: {error}")))
+    Handle::open_id(id).map_err(|error| kernel(&error))
 }
 
 fn name(map: &MapInfo) -> String {
