@@ -201,7 +201,7 @@ rows! {
         | "program of this type cannot use helper *#*"
         | "unknown func bpf_*#*"
         | "unknown func *#*"
-        => "{1} cannot be called from a {type} program here: {callers}; the attach type, this \
+        => "{1} cannot be called from a program of type {type} here: {callers}; the attach type, this \
             kernel's options, lockdown and missing privilege can forbid it too";
     "helper-id":
         "invalid func *#*"
@@ -276,7 +276,7 @@ rows! {
     // The context and other memory.
     "context-field":
         "invalid bpf_context access off=* size=*"
-        => "a {type} program cannot access {2} bytes at offset {1} of its context: use \
+        => "a program of type {type} cannot access {2} bytes at offset {1} of its context: use \
             ctx.get(field) with a field that this type has, read-only ones only for reading";
     "read-only":
         "BPF_ST stores into R* * is not allowed"

@@ -308,7 +308,7 @@ fn hints_fill_in_what_the_sentence_says() {
     let helper = text("program of this type cannot use helper bpf_redirect_peer#155");
     assert!(
         helper.starts_with(
-            "redirect_peer cannot be called from a XDP program here: it is for SCHED_CLS"
+            "redirect_peer cannot be called from a program of type XDP here: it is for SCHED_CLS"
         ),
         "{helper}"
     );
