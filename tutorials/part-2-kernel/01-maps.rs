@@ -17,7 +17,10 @@
 //! | `ringbuf` | `RingBuf` | events, in order: chapter 3 |
 //!
 //! Keys and values are plain bytes to the kernel. Here they are Rust types all of whose bytes mean
-//! something: `zerocopy`'s derives say so, and a struct with hidden padding does not compile.
+//! something: `zerocopy`'s derives say so, and a struct with hidden padding does not compile. (Your crate
+//! needs `zerocopy` with its feature `derive`.)
+//!
+//! Large maps are read many elements at a time: `read_all` takes a `Batch` and fills it, `batches` walks.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::lookup_or_zero;

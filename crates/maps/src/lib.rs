@@ -16,6 +16,10 @@
 //! | [`Arena`] | arena |
 //! | [`Storage<V>`](Storage) | what belongs to sockets, tasks, inodes, cgroups |
 //!
+//! A map is read element by element with [`Map::iter`], whole with [`Map::read_all`], and in steps of
+//! many elements with [`Map::batches`]; [`Map::update_many`] and [`Map::delete_many`] write so. Views of
+//! per-CPU maps have the same.
+//!
 //! All views are [`Handle`]s as well: they have a name, can be pinned, described and frozen.
 
 pub mod list;
