@@ -78,6 +78,9 @@ const FIRST_LOG: usize = 64 << 10;
 /// Before Linux 6.4, the kernel takes no smaller one.
 const LEAST_LOG: usize = 128;
 
+/// Where the kernel keeps the end of a log, this much of it explains a refusal: some 10,000 steps.
+const END_OF_LOG: usize = 1 << 20;
+
 /// The kernel answers `EAGAIN` when a signal interrupts it; a profiler may keep that up.
 const TRIES: u32 = 5;
 
@@ -306,6 +309,11 @@ impl Attempt<'_> {
             let wanted = log.true_size as usize;
             // The buffer keeps the end of the log; before 6.4 the beginning, and an ENOSPC.
             let is_short = wanted > room || matches!(done, Err(Errno::ENOSPC));
+            // Nobody asked for more of the log than explains the refusal, which is its end.
+            let limit = match self.level {
+                0 if wanted > 0 => limit.min(END_OF_LOG),
+                _ => limit,
+            };
             if is_short && room < limit {
                 room = wanted.max(room.saturating_mul(4)).min(limit);
                 continue;
