@@ -9,6 +9,7 @@ use crate::resolve::Resolved;
 use crate::target::{Hook, Target, default_attach};
 use bpfsmith_asm::global::Global;
 use bpfsmith_asm::program::Program;
+use bpfsmith_net::IfIndex;
 use bpfsmith_sys::prog as sys;
 use bpfsmith_uapi::flags::prog_load;
 use bpfsmith_uapi::{AttachType, Errno, ProgType};
@@ -35,7 +36,7 @@ pub struct Load<'a> {
     hook: Option<Hook>,
     attach_type: Option<AttachType>,
     flags: u32,
-    ifindex: u32,
+    device: Option<IfIndex>,
     token: Option<BorrowedFd<'a>>,
     log_level: u32,
     log_limit: usize,
@@ -95,7 +96,7 @@ impl<'a> Load<'a> {
             hook: None,
             attach_type: None,
             flags: 0,
-            ifindex: 0,
+            device: None,
             token: None,
             log_level: 0,
             log_limit: 64 << 20,
@@ -156,8 +157,8 @@ impl<'a> Load<'a> {
 
     /// Tied to a device, for its metadata. Linux 6.3.
     #[must_use]
-    pub fn device(mut self, ifindex: u32) -> Load<'a> {
-        self.ifindex = ifindex;
+    pub fn device(mut self, device: IfIndex) -> Load<'a> {
+        self.device = Some(device);
         self.flags(prog_load::BPF_F_XDP_DEV_BOUND_ONLY)
     }
 
@@ -237,7 +238,7 @@ impl<'a> Load<'a> {
             license: &self.license,
             name: kernel_name(self.program.name()),
             flags: self.flags | hook.flags | needed_flags(self.program.kind()),
-            ifindex: self.ifindex,
+            ifindex: self.device.map_or(0, |device| device.0),
             attach_type: attach_type.0,
             btf: resolved.btf.as_ref().map(OwnedFd::as_fd),
             funcs: records(&resolved.funcs, bpfsmith_btf::FUNC_INFO_SIZE),
@@ -318,6 +319,7 @@ impl Attempt<'_> {
                 room = wanted.max(room.saturating_mul(4)).min(limit);
                 continue;
             }
+            let answer = done.as_ref().err().copied();
             let done = match (done, verdict) {
                 // That the log did not fit hides what the verifier decided.
                 (Err(Errno::ENOSPC), Some(errno)) => Err(errno),
@@ -334,7 +336,11 @@ impl Attempt<'_> {
                     Ok(fd)
                 }
                 Ok(fd) => Ok(fd),
-                Err(errno) => Err(self.refused(errno, log)),
+                Err(errno) => {
+                    let answer = answer.unwrap_or(errno);
+                    let refusal = Refusal::answered(self.program, errno, answer, log);
+                    Err(Error::Refused(Box::new(refusal)))
+                }
             };
         }
     }

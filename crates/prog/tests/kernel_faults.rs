@@ -10,6 +10,7 @@ use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::isa::Raw;
 use bpfsmith_gate::{Fds, Version, bpffs, deadline, is_slow, needs, open_fds, rounds, version};
 use bpfsmith_maps::{Handle, Map, RingBuf};
+use bpfsmith_prog::blame::Evidence;
 use bpfsmith_prog::target::{Netns, SocketFilter, Tcx, Xdp};
 use bpfsmith_prog::{Error, Load, Maps, Prog, list};
 use bpfsmith_sys::object::{self, Kind};
@@ -405,6 +406,11 @@ fn logs_that_are_cut() {
         };
         assert_eq!(refusal.errno, Errno::EACCES, "{error:#}");
         assert!(!error.to_string().contains('\n'), "{error}");
+        let is_end_here = limit > 256 << 10 || is_end_kept;
+        assert!(
+            is_end_here || (refusal.evidence != Evidence::Whole && refusal.slot.is_none()),
+            "what is cut off at the end blames an instruction: {error:#}"
+        );
         if limit > 256 << 10 || (is_end_kept && limit > 0) {
             assert!(refusal.hint.is_some(), "{error:#}");
             let sentence = "invalid access to packet";

@@ -55,7 +55,7 @@ fn a_packet_without_room_is_an_error_with_advice() {
     assert_eq!(
         error.to_string(),
         "BPF_PROG_TEST_RUN run \"longer\": ENOSPC (the packet grew beyond the room for it: give \
-         more with Run::room)"
+         more with Run::room; or the context is shorter than the type's)"
     );
 }
 

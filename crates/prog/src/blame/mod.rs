@@ -121,6 +121,11 @@ impl Refusal {
     /// needed.
     #[must_use]
     pub fn new(program: &Program, errno: Errno, log: &[u8]) -> Refusal {
+        Refusal::answered(program, errno, errno, log)
+    }
+
+    /// The same if the log came with another answer than the verdict: that it did not fit.
+    pub(crate) fn answered(program: &Program, errno: Errno, answer: Errno, log: &[u8]) -> Refusal {
         let log = String::from_utf8_lossy(log);
         let log = log.trim_end_matches(['\0', '\n', '\r', ' ']);
         let (text, report) = report::split(log);
@@ -130,7 +135,7 @@ impl Refusal {
         // Every log ends with numbers. Linux before 6.4 kept the front of one that did not fit, and
         // what stands last there is no reason.
         let is_explained = !walk.messages.is_empty() || report.is_some();
-        let is_cut = errno == Errno::ENOSPC || !is_explained;
+        let is_cut = answer == Errno::ENOSPC || !is_explained;
         let evidence = if log.is_empty() {
             Evidence::Nothing
         } else if stats.processed.is_none() && is_cut {
