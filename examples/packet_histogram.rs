@@ -108,7 +108,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let program = program();
     let maps = Maps::of(&program)?;
     let sizes = PerCpuMap::<u32, u64>::from_handle(maps.handle(SIZES.shape().name)?)?;
-    let device = Xdp::on(net.server.port.index.0);
+    let device = Xdp::on(net.server.port.index);
     let link = net.server.run(|| {
         let prog = Load::new(&program).maps(&maps).to(&device)?.load()?;
         prog.attach(&device)

@@ -75,7 +75,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let seen: PerCpuMap<u32, u64> = maps.open(&SEEN)?;
 
     // Devices have numbers of their own in each namespace: attach where the device is.
-    let device = Xdp::on(net.server.port.index.0);
+    let device = Xdp::on(net.server.port.index);
     let link = net.server.run(|| {
         let prog = Load::new(&program).maps(&maps).to(&device)?.load()?;
         prog.attach(&device)

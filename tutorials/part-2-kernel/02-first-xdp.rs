@@ -93,7 +93,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let blocked: Map<[u8; 4], u64> = maps.open(&BLOCKED)?;
 
     // Devices have numbers of their own in each namespace: attach where the device is.
-    let device = Xdp::on(net.server.port.index.0);
+    let device = Xdp::on(net.server.port.index);
     let link = net.server.run(|| {
         let prog = Load::new(&program).maps(&maps).to(&device)?.load()?;
         prog.attach(&device)

@@ -8,7 +8,7 @@ use bpfsmith_cli::probing::Watcher;
 use bpfsmith_cli::{DONE, REFUSED, run_watched};
 use bpfsmith_gate::needs;
 use bpfsmith_maps::{Map, PerCpu, PerCpuMap, Queue};
-use bpfsmith_net::NetNs;
+use bpfsmith_net::{IfIndex, NetNs};
 use bpfsmith_prog::target::Xdp;
 use bpfsmith_prog::{Load, Maps, Prog, list};
 use json::Value;
@@ -345,7 +345,7 @@ fn links_are_listed_and_shown() {
     needs!(Root, Bpf, NetNs, XdpLink);
     let prog = load("bs_cli_link", &Maps::new(), code![ret(XDP_PASS)]);
     let namespace = NetNs::new().expect("a namespace");
-    let attach = || prog.attach(&Xdp::on(1).generic());
+    let attach = || prog.attach(&Xdp::on(IfIndex::LOOPBACK).generic());
     let link = namespace.run(attach).expect("a namespace").expect("a link");
     let id = link.info().expect("information").id.to_string();
     let prog_id = list::prog_info(&prog).expect("information").id;

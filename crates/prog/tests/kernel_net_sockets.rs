@@ -325,7 +325,7 @@ fn a_socket_filter_chooses_by_number() {
     check_refused(done, Errno::ENOTSOCK, "no socket");
     let pass = code![ret(XDP_PASS)];
     let xdp = load_to(
-        &bpfsmith_prog::target::Xdp::on(0),
+        &bpfsmith_prog::target::Xdp::on(bpfsmith_net::IfIndex(0)),
         ProgType::XDP,
         "x",
         pass,

@@ -13,7 +13,13 @@ use std::os::fd::AsFd;
 
 fn loaded(index: u32, verdict: i32, maps: &mut Maps) -> Prog {
     let code = tc(index, verdict);
-    load_to(&Tcx::ingress(0), ProgType::SCHED_CLS, "count", code, maps)
+    load_to(
+        &Tcx::ingress(IfIndex(0)),
+        ProgType::SCHED_CLS,
+        "count",
+        code,
+        maps,
+    )
 }
 
 /// The numbers of the programs that a packet met, as the digits of a number.
@@ -36,7 +42,13 @@ fn mark(number: i32, maps: &mut Maps) -> Prog {
         ]),
         ret(TCX_NEXT),
     ];
-    load_to(&Tcx::ingress(0), ProgType::SCHED_CLS, "mark", code, maps)
+    load_to(
+        &Tcx::ingress(IfIndex(0)),
+        ProgType::SCHED_CLS,
+        "mark",
+        code,
+        maps,
+    )
 }
 
 #[test]
@@ -49,12 +61,18 @@ fn both_directions_drop_and_let_go() {
     assert_eq!(link.way(), Way::Link);
     let info = link.info().unwrap();
     let (ifindex, attach) = (bench.index(), AttachType::TCX_INGRESS);
-    assert_eq!(info.place, Place::Device { ifindex, attach });
+    assert_eq!(
+        info.place,
+        Place::Device {
+            ifindex: ifindex.0,
+            attach
+        }
+    );
     bench.check_dropped(&maps, 0);
     drop(link);
     bench.check_arrives();
 
-    let far = Tcx::egress(bench.far().0);
+    let far = Tcx::egress(bench.far());
     let client = &bench.net.client;
     let link = client.run(|| prog.attach(&far)).unwrap().unwrap();
     bench.check_dropped(&maps, 0);
@@ -114,7 +132,7 @@ fn refusals_are_explained() {
     check_refused(done, Errno::ENOENT, "is not on this hook");
     let mut link = bench.attach(&prog, &on).unwrap();
     check_refused(bench.attach(&prog, &on), Errno::EEXIST, "once");
-    let missing = Tcx::ingress(i32::MAX.cast_unsigned());
+    let missing = Tcx::ingress(IfIndex(i32::MAX.cast_unsigned()));
     check_refused(
         bench.attach(&other, &missing),
         Errno::ENODEV,
@@ -125,15 +143,15 @@ fn refusals_are_explained() {
     let done = bench.attach(&prog, &on.clsact().first());
     assert!(matches!(done, Err(Error::Unknown { .. })), "{done:?}");
 
-    bench
-        .server_net()
-        .delete_link(IfIndex(bench.index()))
-        .unwrap();
+    bench.server_net().delete_link(bench.index()).unwrap();
     check_refused(link.update(&other), Errno::ENOLINK, "vanished");
-    let (ifindex, attach) = (0, AttachType::TCX_INGRESS);
+    let (ifindex, attach) = (IfIndex(0), AttachType::TCX_INGRESS);
     assert_eq!(
         link.info().unwrap().place,
-        Place::Device { ifindex, attach }
+        Place::Device {
+            ifindex: ifindex.0,
+            attach
+        }
     );
     link.detach().unwrap();
 }
@@ -170,7 +188,7 @@ fn a_filter_of_clsact_drops_and_lets_go() {
     let drop_it = loaded(0, TC_ACT_SHOT, &mut maps);
     let pass = loaded(1, TC_ACT_OK, &mut maps);
     let mut bench = Bench::new();
-    let index = IfIndex(bench.index());
+    let index = bench.index();
     let on = Tcx::ingress(bench.index()).clsact();
     let mut link = bench.attach(&drop_it, &on).unwrap();
     assert_eq!(link.way(), Way::Attachment);
@@ -194,7 +212,7 @@ fn a_filter_of_clsact_drops_and_lets_go() {
     bench.check_arrives();
     assert_eq!((hits(&maps, 0), hits(&maps, 1)), (2, 2));
 
-    let far = Tcx::egress(bench.far().0).clsact();
+    let far = Tcx::egress(bench.far()).clsact();
     let client = &bench.net.client;
     let link = client.run(|| drop_it.attach(&far)).unwrap().unwrap();
     bench.check_dropped(&maps, 0);
@@ -209,8 +227,8 @@ fn a_filter_of_somebody_else_is_left_alone() {
     let mut maps = Maps::new();
     let [ours, theirs, new] = [0, 1, 2].map(|number| loaded(number, TC_ACT_OK, &mut maps));
     let bench = Bench::new();
-    let index = IfIndex(bench.index());
-    let on = Tcx::ingress(index.0).clsact();
+    let index = bench.index();
+    let on = Tcx::ingress(index).clsact();
     let mut link = bench.attach(&ours, &on).unwrap();
     let net = bench.server_net();
     let filters = || net.filters(index, TcParent::INGRESS).unwrap();
@@ -302,7 +320,7 @@ mod netkit {
     const IFLA_NETKIT_PEER_INFO: u16 = 1;
 
     /// Two machines with a netkit device between them, and the indexes of its two sides.
-    fn make() -> (Node, Node, [u32; 2]) {
+    fn make() -> (Node, Node, [IfIndex; 2]) {
         let (near, far) = (Node::new().unwrap(), Node::new().unwrap());
         let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
             .fixed(&[0; 16])
@@ -326,7 +344,7 @@ mod netkit {
             node.net.add_address(&address).unwrap();
             node.net.set_up(index).unwrap();
         }
-        (near, far, [primary.index.0, peer.index.0])
+        (near, far, [primary.index, peer.index])
     }
 
     #[test]
@@ -378,14 +396,14 @@ mod netkit {
         let (near, far, [primary, peer]) = make();
         let done = far.run(|| prog.attach(&Netkit::primary(peer))).unwrap();
         check_refused(done, Errno::EACCES, "that is the peer");
-        let missing = Netkit::primary(i32::MAX.cast_unsigned());
+        let missing = Netkit::primary(IfIndex(i32::MAX.cast_unsigned()));
         let done = near.run(|| prog.attach(&missing)).unwrap();
         check_refused(done, Errno::ENODEV, "no such device");
         let on = Netkit::peer(primary);
         let mut link = near.run(|| prog.attach(&on)).unwrap().unwrap();
         let done = near.run(|| prog.attach(&on)).unwrap();
         check_refused(done, Errno::EEXIST, "once");
-        near.net.delete_link(IfIndex(primary)).unwrap();
+        near.net.delete_link(primary).unwrap();
         check_refused(link.update(&prog), Errno::ENOLINK, "vanished");
     }
 }

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 fn loaded(index: u32, verdict: i32, maps: &mut Maps) -> Prog {
     let code = xdp(index, verdict);
-    load_to(&Xdp::on(0), ProgType::XDP, "count", code, maps)
+    load_to(&Xdp::on(IfIndex(0)), ProgType::XDP, "count", code, maps)
 }
 
 #[test]
@@ -33,14 +33,14 @@ fn each_mode_drops_and_lets_go() {
     ] {
         let link = bench.attach(&drop_it, &target).unwrap();
         assert_eq!(link.way(), way, "{target:?}");
-        let state = bench.server_net().xdp(IfIndex(bench.index())).unwrap();
+        let state = bench.server_net().xdp(bench.index()).unwrap();
         assert_eq!(
             (state.attached, state.prog_id()),
             (attached, Some(id(&drop_it)))
         );
         bench.check_dropped(&maps, 0);
         link.detach().unwrap();
-        let state = bench.server_net().xdp(IfIndex(bench.index())).unwrap();
+        let state = bench.server_net().xdp(bench.index()).unwrap();
         assert_eq!(state, XdpState::default());
         bench.check_arrives();
     }
@@ -56,7 +56,7 @@ fn a_link_says_what_it_is() {
     let info = link.info().unwrap();
     assert_eq!(info.prog, id(&prog));
     let ifindex = bench.index();
-    assert_eq!(info.place, Place::Xdp { ifindex });
+    assert_eq!(info.place, Place::Xdp { ifindex: ifindex.0 });
     let again = Link::open_id(info.id).unwrap();
     assert_eq!(again.info().unwrap(), info);
 }
@@ -135,7 +135,7 @@ fn refusals_are_explained() {
     needs!(Root, NetNs, Veth, XdpLink);
     let prog = loaded(0, XDP_PASS, &mut Maps::new());
     let bench = Bench::new();
-    let lo = Xdp::on(IfIndex::LOOPBACK.0);
+    let lo = Xdp::on(IfIndex::LOOPBACK);
     let done = bench.attach(&prog, &lo.native());
     check_refused(done, Errno::EOPNOTSUPP, "Xdp::generic()");
     let done = bench.attach(&prog, &lo.offload());
@@ -145,9 +145,9 @@ fn refusals_are_explained() {
         .unwrap()
         .detach()
         .unwrap();
-    let done = bench.attach(&prog, &Xdp::on(i32::MAX.cast_unsigned()));
+    let done = bench.attach(&prog, &Xdp::on(IfIndex(i32::MAX.cast_unsigned())));
     check_refused(done, Errno::EINVAL, "no such device");
-    let done = bench.attach(&prog, &Xdp::on(u32::MAX));
+    let done = bench.attach(&prog, &Xdp::on(IfIndex(u32::MAX)));
     check_refused(done, Errno::EINVAL, "no such device");
 }
 
@@ -175,7 +175,11 @@ fn programs_for_other_hooks_are_refused_before_the_kernel_is_asked() {
     needs!(Root, Bpf);
     let program = Program::new(ProgType::XDP, "entry", code![ret(XDP_PASS)]).unwrap();
     let ready = Load::new(&program).attach_type(AttachType::XDP_DEVMAP);
-    let error = ready.load().unwrap().attach(&Xdp::on(1)).unwrap_err();
+    let error = ready
+        .load()
+        .unwrap()
+        .attach(&Xdp::on(IfIndex(1)))
+        .unwrap_err();
     assert!(matches!(error, Error::WrongHook { .. }), "{error}");
     assert!(error.to_string().contains("BPF_XDP_DEVMAP"), "{error}");
 }
@@ -186,10 +190,7 @@ fn a_vanished_device_leaves_a_link_without_effect() {
     let prog = loaded(0, XDP_DROP, &mut Maps::new());
     let bench = Bench::new();
     let mut link = bench.attach(&prog, &Xdp::on(bench.index())).unwrap();
-    bench
-        .server_net()
-        .delete_link(IfIndex(bench.index()))
-        .unwrap();
+    bench.server_net().delete_link(bench.index()).unwrap();
     assert_eq!(link.info().unwrap().place, Place::Xdp { ifindex: 0 });
     check_refused(link.update(&prog), Errno::ENOLINK, "vanished");
     link.force_detach().unwrap();
@@ -197,10 +198,7 @@ fn a_vanished_device_leaves_a_link_without_effect() {
     let bench = Bench::new();
     let held = bench.attach(&prog, &Xdp::on(bench.index()).netlink());
     let mut held = held.unwrap();
-    bench
-        .server_net()
-        .delete_link(IfIndex(bench.index()))
-        .unwrap();
+    bench.server_net().delete_link(bench.index()).unwrap();
     check_refused(held.update(&prog), Errno::ENODEV, "");
     check_refused(held.detach(), Errno::ENODEV, "");
 }
@@ -256,7 +254,7 @@ fn the_program_of_a_map_element_decides_over_redirected_frames() {
     let on = Xdp::on(bench.index()).generic();
     let prog = load_to(&on, ProgType::XDP, "to_map", to_map, &mut maps);
     let devices = maps.find(DEVICES.shape().name).unwrap();
-    let mut element = bench.index().to_ne_bytes().to_vec();
+    let mut element = bench.index().0.to_ne_bytes().to_vec();
     element.extend_from_slice(&entry.as_fd().as_raw_fd().to_ne_bytes());
     // The device's number is one of the namespace in which the element is written.
     bench
@@ -267,7 +265,7 @@ fn the_program_of_a_map_element_decides_over_redirected_frames() {
         .unwrap();
     let link = bench.attach(&prog, &on).unwrap();
     bench.send();
-    wait_hits(&maps, 1, bench.index().into());
+    wait_hits(&maps, 1, bench.index().0.into());
     drop(link);
     bench.check_arrives();
 }

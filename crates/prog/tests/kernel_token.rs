@@ -21,7 +21,6 @@ use std::time::Duration;
 const ROLE: &str = "BS_TOKEN_ROLE";
 /// What the child says when it has opened the file system, before the number.
 const OPENED: &str = "bs-token opened ";
-const LOOPBACK: u32 = 1;
 
 static SEEN: MapDef<u32, u64> = MapDef::array("bs_token_seen", 1).described();
 static TOTAL: Global<u64> = Global::bss("total");
@@ -141,13 +140,13 @@ fn borrow() {
     let mut maps = Maps::new();
     let shape = SEEN.shape();
     maps.insert(shape.name, Handle::create_with(shape, &options).unwrap());
-    let lo = Xdp::on(LOOPBACK).generic();
+    let lo = Xdp::on(IfIndex::LOOPBACK).generic();
     let load = Load::new(&program).maps(&maps).token(token.as_fd());
     let prog = load.to(&lo).unwrap().load();
     let prog = prog.unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(prog.account().lines_refused, None);
 
-    Netlink::open().unwrap().set_up(IfIndex(LOOPBACK)).unwrap();
+    Netlink::open().unwrap().set_up(IfIndex::LOOPBACK).unwrap();
     let link = prog.attach(&lo).unwrap();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -5,6 +5,7 @@ use super::{Hook, Target, expect_type};
 use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::prog::Prog;
+use bpfsmith_net::IfIndex;
 use bpfsmith_sys::attach::{Attached, query};
 use bpfsmith_sys::link::{To, create};
 use bpfsmith_uapi::{AttachType, Errno, ProgType};
@@ -16,7 +17,7 @@ use std::os::fd::AsFd;
 /// take the program away.
 #[derive(Clone, Copy, Debug)]
 pub struct Netkit<'a> {
-    ifindex: u32,
+    device: IfIndex,
     attach_type: AttachType,
     place: Place<'a>,
 }
@@ -26,19 +27,19 @@ placed!(Netkit);
 impl<'a> Netkit<'a> {
     /// What the primary device with that index sends.
     #[must_use]
-    pub fn primary(ifindex: u32) -> Netkit<'a> {
-        Netkit::of(ifindex, AttachType::NETKIT_PRIMARY)
+    pub fn primary(device: IfIndex) -> Netkit<'a> {
+        Netkit::of(device, AttachType::NETKIT_PRIMARY)
     }
 
     /// What the peer of the primary device with that index sends.
     #[must_use]
-    pub fn peer(ifindex: u32) -> Netkit<'a> {
-        Netkit::of(ifindex, AttachType::NETKIT_PEER)
+    pub fn peer(device: IfIndex) -> Netkit<'a> {
+        Netkit::of(device, AttachType::NETKIT_PEER)
     }
 
-    fn of(ifindex: u32, attach_type: AttachType) -> Netkit<'a> {
+    fn of(device: IfIndex, attach_type: AttachType) -> Netkit<'a> {
         Netkit {
-            ifindex,
+            device,
             attach_type,
             place: Place::default(),
         }
@@ -49,12 +50,12 @@ impl<'a> Netkit<'a> {
     /// # Errors
     /// What the kernel answers.
     pub fn query(&self) -> Result<Attached> {
-        query(To::Device(self.ifindex), self.attach_type, 0)
+        query(To::Device(self.device.0), self.attach_type, 0)
             .map_err(|failed| Error::call(failed, "netkit", self.hook_name()))
     }
 
     fn hook_name(&self) -> String {
-        format!("{} of ifindex {}", self.attach_type, self.ifindex)
+        format!("{} of {}", self.attach_type, self.device)
     }
 
     /// Whether the kernel has netkit at all: one that has says that the loopback device is none.
@@ -75,7 +76,7 @@ impl Target for Netkit<'_> {
     fn attach(&self, prog: &Prog) -> Result<Link> {
         expect_type(prog, ProgType::SCHED_CLS, self.attach_type)?;
         let (flags, more) = self.place.parts()?;
-        let to = To::Device(self.ifindex);
+        let to = To::Device(self.device.0);
         let object = format!("{} at {}", prog.quoted(), self.hook_name());
         match create(prog.as_fd(), to, self.attach_type, flags, &more) {
             Ok(fd) => Ok(Link::kernel(fd, "netkit", object)),

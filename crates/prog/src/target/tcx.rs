@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 /// [`Link::way`] says so.
 #[derive(Clone, Copy, Debug)]
 pub struct Tcx<'a> {
-    ifindex: u32,
+    device: IfIndex,
     attach_type: AttachType,
     by: By,
     place: Place<'a>,
@@ -39,19 +39,19 @@ placed!(Tcx);
 impl<'a> Tcx<'a> {
     /// What the device with that index in the thread's network namespace receives.
     #[must_use]
-    pub fn ingress(ifindex: u32) -> Tcx<'a> {
-        Tcx::of(ifindex, AttachType::TCX_INGRESS)
+    pub fn ingress(device: IfIndex) -> Tcx<'a> {
+        Tcx::of(device, AttachType::TCX_INGRESS)
     }
 
     /// What it sends.
     #[must_use]
-    pub fn egress(ifindex: u32) -> Tcx<'a> {
-        Tcx::of(ifindex, AttachType::TCX_EGRESS)
+    pub fn egress(device: IfIndex) -> Tcx<'a> {
+        Tcx::of(device, AttachType::TCX_EGRESS)
     }
 
-    fn of(ifindex: u32, attach_type: AttachType) -> Tcx<'a> {
+    fn of(device: IfIndex, attach_type: AttachType) -> Tcx<'a> {
         Tcx {
-            ifindex,
+            device,
             attach_type,
             by: By::Link,
             place: Place::default(),
@@ -71,12 +71,12 @@ impl<'a> Tcx<'a> {
     /// # Errors
     /// What the kernel answers; filters of `clsact` are not seen.
     pub fn query(&self) -> Result<Attached> {
-        query(To::Device(self.ifindex), self.attach_type, 0)
+        query(To::Device(self.device.0), self.attach_type, 0)
             .map_err(|failed| Error::call(failed, "tcx", self.hook_name()))
     }
 
     fn hook_name(&self) -> String {
-        format!("{} of ifindex {}", self.attach_type, self.ifindex)
+        format!("{} of {}", self.attach_type, self.device)
     }
 
     fn by_filter(&self, prog: &Prog) -> Result<Link> {
@@ -89,7 +89,7 @@ impl<'a> Tcx<'a> {
                        and revision",
             });
         }
-        let index = IfIndex(self.ifindex);
+        let index = self.device;
         let net = Netlink::open()?;
         match net.add_clsact(index) {
             Err(error) if error.errno() != Some(Errno::EEXIST) => return Err(error.into()),
@@ -132,7 +132,7 @@ impl Target for Tcx<'_> {
             return self.by_filter(prog);
         }
         let (flags, more) = self.place.parts()?;
-        let to = To::Device(self.ifindex);
+        let to = To::Device(self.device.0);
         match create(prog.as_fd(), to, self.attach_type, flags, &more) {
             Ok(fd) => {
                 let object = format!("{} at {}", prog.quoted(), self.hook_name());

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// into the element.
 #[derive(Clone, Copy, Debug)]
 pub struct Xdp<'a> {
-    ifindex: u32,
+    device: IfIndex,
     mode: u32,
     by: By<'a>,
 }
@@ -39,9 +39,9 @@ impl<'a> Xdp<'a> {
     /// The device with that index in the thread's network namespace; native where the driver can,
     /// generic elsewhere. An index from `bpfsmith-net` is given as its number: `port.index.0`.
     #[must_use]
-    pub const fn on(ifindex: u32) -> Xdp<'a> {
+    pub const fn on(device: IfIndex) -> Xdp<'a> {
         Xdp {
-            ifindex,
+            device,
             mode: 0,
             by: By::Link,
         }
@@ -84,11 +84,11 @@ impl<'a> Xdp<'a> {
     }
 
     fn object(&self, prog: &Prog) -> String {
-        format!("{} on ifindex {}", prog.quoted(), self.ifindex)
+        format!("{} on {}", prog.quoted(), self.device)
     }
 
     fn by_link(&self, prog: &Prog) -> std::result::Result<OwnedFd, Failed> {
-        let to = To::Device(self.ifindex);
+        let to = To::Device(self.device.0);
         create(prog.as_fd(), to, AttachType::XDP, self.mode, &More::Nothing)
     }
 
@@ -96,7 +96,7 @@ impl<'a> Xdp<'a> {
         let object = self.object(prog);
         let held = Held {
             net: Netlink::open()?,
-            index: IfIndex(self.ifindex),
+            index: self.device,
             mode: self.mode,
             prog: prog
                 .as_fd()
@@ -121,7 +121,7 @@ const DUP: &str = "fcntl F_DUPFD_CLOEXEC";
 /// Whether the kernel has links for XDP. The loopback device, which each namespace has, is asked for
 /// what it cannot do: only a kernel with such links gets as far as to say so.
 fn has_links(prog: &Prog) -> bool {
-    let impossible = Xdp::on(IfIndex::LOOPBACK.0).offload();
+    let impossible = Xdp::on(IfIndex::LOOPBACK).offload();
     !matches!(impossible.by_link(prog), Err(failed) if failed.errno == Errno::EINVAL)
 }
 

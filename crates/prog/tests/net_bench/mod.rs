@@ -137,8 +137,8 @@ impl Bench {
     }
 
     /// The server's device.
-    pub(crate) fn index(&self) -> u32 {
-        self.net.server.port.index.0
+    pub(crate) fn index(&self) -> IfIndex {
+        self.net.server.port.index
     }
 
     /// The client's device.
