@@ -37,7 +37,7 @@ enum By<'a> {
 
 impl<'a> Xdp<'a> {
     /// The device with that index in the thread's network namespace; native where the driver can,
-    /// generic elsewhere. An index from `bpfsmith-net` is given as its number: `port.index.0`.
+    /// generic elsewhere.
     #[must_use]
     pub const fn on(device: IfIndex) -> Xdp<'a> {
         Xdp {
