@@ -1,10 +1,11 @@
 //! bpf(2) by hand: what each command does, seen from its effect.
 
+use bpfsmith_gate::needs;
 use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::object::Kind;
 use bpfsmith_sys::prog::{Load, Log, Records, TestRun};
 use bpfsmith_sys::{info, object, prog};
-use bpfsmith_uapi::{Cmd, Errno, MapType, ProgType};
+use bpfsmith_uapi::{Cmd, Errno, MapType, ProgType, StreamId, TaskFdType};
 use std::os::fd::{AsFd, AsRawFd};
 
 fn name(text: &str) -> [u8; 16] {
@@ -55,6 +56,7 @@ fn load(insns: &[u8]) -> Load<'_> {
 
 #[test]
 fn a_map_gives_back_what_it_was_given() {
+    needs!(Root, Bpf);
     let map = hash(4);
     let mut value = [0; 8];
     let key = 7_u32.to_ne_bytes();
@@ -78,6 +80,7 @@ fn a_map_gives_back_what_it_was_given() {
 
 #[test]
 fn a_buffer_of_another_size_never_reaches_the_kernel() {
+    needs!(Root, Bpf);
     let map = hash(4);
     let mut short = [0; 7];
     let key = [0; 4];
@@ -109,6 +112,7 @@ fn a_buffer_of_another_size_never_reaches_the_kernel() {
 
 #[test]
 fn batches_write_and_read_all() {
+    needs!(Root, Bpf);
     let map = hash(100);
     let keys: Vec<u8> = (0..100_u32).flat_map(u32::to_ne_bytes).collect();
     let values: Vec<u8> = (0..100_u64).flat_map(u64::to_ne_bytes).collect();
@@ -135,6 +139,7 @@ fn batches_write_and_read_all() {
 
 #[test]
 fn a_program_runs_and_is_described() {
+    needs!(Root, Bpf);
     let insns = returns(42);
     let fd = prog::load(&load(&insns), &mut Log::default()).unwrap();
     let mut out = [0; 64];
@@ -158,6 +163,7 @@ fn a_program_runs_and_is_described() {
 
 #[test]
 fn a_refused_program_leaves_a_log() {
+    needs!(Root, Bpf);
     let exit = [0x95, 0, 0, 0, 0, 0, 0, 0];
     let mut buffer = vec![0; 4096];
     let mut log = Log {
@@ -178,6 +184,7 @@ fn a_refused_program_leaves_a_log() {
 /// Their information structures can be read as each other's.
 #[test]
 fn another_kind_of_object_is_refused() {
+    needs!(Root, Bpf);
     let map = hash(1);
     let program = prog::load(&load(&returns(2)), &mut Log::default()).unwrap();
     let other = std::fs::File::open("/dev/null").unwrap();
@@ -212,6 +219,7 @@ fn another_kind_of_object_is_refused() {
 /// Of every kind that this kernel makes: the question that tells maps from others is one for all.
 #[test]
 fn every_kind_of_map_is_known_for_one() {
+    needs!(Root, Bpf);
     let page = u32::try_from(bpfsmith_sys::mmap::page_size()).unwrap();
     let sizes = [
         (4, 8, 1),
@@ -253,6 +261,7 @@ fn every_kind_of_map_is_known_for_one() {
 /// Attributes say 0 for "no fd": a process without standard input must not get such an fd for a map.
 #[test]
 fn no_object_has_fd_0() {
+    needs!(Root, Bpf);
     const CHILD: &str = "BPFSMITH_TEST_WITHOUT_STDIN";
     if std::env::var_os(CHILD).is_some() {
         nix::unistd::close(0).unwrap();
@@ -267,4 +276,48 @@ fn no_object_has_fd_0() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_task_tells_which_program_hangs_on_its_fd() {
+    needs!(Root, Bpf);
+    let insns = returns(0);
+    let mut load = load(&insns);
+    load.kind = ProgType::RAW_TRACEPOINT.0;
+    let program = prog::load(&load, &mut Log::default()).unwrap();
+    let link = prog::open_raw_tracepoint(Some(c"sys_enter"), program.as_fd(), 0).unwrap();
+    let found = prog::query_task_fd(std::process::id(), link.as_raw_fd()).unwrap();
+    assert_eq!(found.kind, TaskFdType::RAW_TRACEPOINT);
+    assert_eq!(found.name, "sys_enter");
+    assert_eq!(found.prog, info::prog(program.as_fd()).unwrap().id);
+}
+
+#[test]
+fn a_bound_map_lives_as_long_as_its_program() {
+    needs!(Root, Bpf);
+    let program = prog::load(&load(&returns(0)), &mut Log::default()).unwrap();
+    let map = hash(1);
+    let id = info::map(map.as_fd()).unwrap().id;
+    prog::bind_map(program.as_fd(), map.as_fd()).unwrap();
+    drop(map);
+    let maps = info::prog_list(program.as_fd(), info::List::Maps).unwrap();
+    assert_eq!(maps, id.to_ne_bytes());
+    let again = object::open_id(object::Kind::Map, id, 0, None).unwrap();
+    assert_eq!(info::map(again.as_fd()).unwrap().name, name("by_hand"));
+}
+
+#[test]
+fn a_silent_program_has_nothing_in_its_streams() {
+    needs!(Root, Bpf, ProgStream);
+    let program = prog::load(&load(&returns(0)), &mut Log::default()).unwrap();
+    for stream in [StreamId::STDOUT, StreamId::STDERR] {
+        let mut buffer = [0; 16];
+        assert_eq!(
+            prog::read_stream(program.as_fd(), stream, &mut buffer),
+            Ok(0)
+        );
+    }
+    let map = hash(1);
+    let refused = prog::read_stream(map.as_fd(), StreamId::STDOUT, &mut [0; 16]);
+    assert_eq!(refused.unwrap_err().errno, Errno::EINVAL);
 }
