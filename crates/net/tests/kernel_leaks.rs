@@ -8,11 +8,16 @@ use bpfsmith_gate::{deadline, needs, open_fds, rounds};
 use bpfsmith_net::{Device, Kind, NetNs, Netlink, Node, Pair};
 use std::time::Duration;
 
+/// What the names of this process start with: another run of this test may go on beside it.
+fn prefix() -> String {
+    format!("bs-net-leak-{}-", std::process::id())
+}
+
 fn mounts() -> usize {
     let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     table
         .lines()
-        .filter(|line| line.contains("bs-net-leak-"))
+        .filter(|line| line.contains(&prefix()))
         .count()
 }
 
@@ -21,12 +26,7 @@ fn files() -> usize {
         return 0;
     };
     dir.flatten()
-        .filter(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("bs-net-leak-")
-        })
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix()))
         .count()
 }
 
@@ -38,7 +38,7 @@ fn a_thousand_namespaces_leave_nothing() {
     let before = open_fds();
     for round in 0..rounds(1000) {
         let inner = match round % 10 {
-            0 => NetNs::named(&format!("bs-net-leak-{}-{round}", std::process::id())).unwrap(),
+            0 => NetNs::named(&format!("{}{round}", prefix())).unwrap(),
             _ => NetNs::new().unwrap(),
         };
         let device = Device::new(&format!("v{round}"));
