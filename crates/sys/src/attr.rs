@@ -127,6 +127,10 @@ pub(crate) unsafe trait Attribute {
 }
 
 /// Whether the members follow each other without a gap.
+#[allow(
+    dead_code,
+    reason = "Rust 1.88 does not count what nameless constants use"
+)]
 const fn is_dense(members: &[Member], size: usize) -> bool {
     let (mut next, mut index) = (0, 0);
     while index < members.len() {
@@ -447,6 +451,7 @@ macro_rules! parts {
         }
 
         impl $(<$life>)? $name $(<$life>)? {
+            #[allow(dead_code, reason = "as above")]
             const SUM: usize = 0 $(+ size_of::<$ty>())+;
         }
 
