@@ -33,11 +33,6 @@ pub(crate) trait Undo: Send + Sync {
     fn update(&mut self, _new: &Prog) -> Option<Result<()>> {
         None
     }
-
-    /// An fd that others can ask about, if there is one.
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
 }
 
 /// How a program is kept attached.
@@ -120,8 +115,7 @@ impl Link {
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         let fd = match &self.held {
             Some(Held::Kernel(fd)) => Some(fd.as_fd()),
-            Some(Held::Undo(undo)) => undo.fd(),
-            None => None,
+            Some(Held::Undo(_)) | None => None,
         };
         fd.ok_or_else(|| Error::Argument {
             what: "link",

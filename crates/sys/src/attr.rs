@@ -95,6 +95,14 @@ impl<'a> Fd<'a> {
     }
 }
 
+/// The flag that says that a token is given, for every command that takes one.
+pub(crate) fn token_flag(token: Option<BorrowedFd<'_>>) -> u32 {
+    match token {
+        Some(_) => bpfsmith_uapi::flags::map_create::BPF_F_TOKEN_FD,
+        None => 0,
+    }
+}
+
 /// Where a member of an attribute structure lies, for comparison with the kernel's own description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {

@@ -4,7 +4,9 @@
 //! [`Map`] learned these sizes from the kernel or fixed them at creation; it refuses a buffer of
 //! another size, so its operations are safe.
 
-use crate::attr::{Fd, MapBatch, MapCreate, MapElem, MapLookup, MapNextKey, Ptr, PtrMut};
+use crate::attr::{
+    Fd, MapBatch, MapCreate, MapElem, MapLookup, MapNextKey, Ptr, PtrMut, token_flag,
+};
 use crate::call::{Failed, Result, bpf, bpf_as, bpf_fd};
 use crate::cpus::possible_cpus;
 use crate::{info, object};
@@ -149,13 +151,12 @@ impl Map {
     /// What the kernel answers; `EIO` or another error of reading `/sys` where the map is per-CPU
     /// and the number of CPUs cannot be known.
     pub fn create(create: &Create<'_>) -> Result<Map> {
-        const TOKEN: u32 = bpfsmith_uapi::flags::map_create::BPF_F_TOKEN_FD;
         const MODULE: u32 = bpfsmith_uapi::flags::map_create::BPF_F_VTYPE_BTF_OBJ_FD;
         let cmd = Cmd::MAP_CREATE;
         let failed = |errno| Failed { cmd, errno };
         let kind = MapType(create.kind);
         let mut flags = create.flags;
-        flags |= if create.token.is_some() { TOKEN } else { 0 };
+        flags |= token_flag(create.token);
         flags |= if create.module_btf.is_some() {
             MODULE
         } else {

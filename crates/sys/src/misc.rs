@@ -1,6 +1,6 @@
 //! BTF objects, tokens and run statistics.
 
-use crate::attr::{self, Fd, Ptr, PtrMut};
+use crate::attr::{self, Fd, Ptr, PtrMut, token_flag};
 use crate::call::{Failed, Result, bpf_fd};
 use crate::delegate::owned;
 use crate::prog::Log;
@@ -13,7 +13,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 /// # Errors
 /// What the kernel answers; the log says more.
 pub fn load_btf(blob: &[u8], log: &mut Log<'_>, token: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    const TOKEN: u32 = bpfsmith_uapi::flags::map_create::BPF_F_TOKEN_FD;
     let cmd = Cmd::BTF_LOAD;
     let length = |bytes: &[u8]| {
         u32::try_from(bytes.len()).map_err(|_| Failed {
@@ -28,7 +27,7 @@ pub fn load_btf(blob: &[u8], log: &mut Log<'_>, token: Option<BorrowedFd<'_>>) -
         btf_size: length(blob)?,
         btf_log_level: log.level,
         btf_log_true_size: 0,
-        btf_flags: if token.is_some() { TOKEN } else { 0 },
+        btf_flags: token_flag(token),
         btf_token_fd: Fd::some(token),
     };
     // SAFETY: lengths are those of the slices.

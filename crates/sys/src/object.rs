@@ -1,6 +1,6 @@
 //! Names and numbers of objects: pins in bpffs, ids of everything that is loaded.
 
-use crate::attr::{self, Fd, Ptr, PtrMut};
+use crate::attr::{self, Fd, Ptr, PtrMut, token_flag};
 use crate::call::{Failed, Result, bpf, bpf_as, bpf_fd};
 use crate::info;
 use bpfsmith_uapi::{Cmd, Errno};
@@ -125,11 +125,10 @@ pub fn next_id(kind: Kind, after: u32) -> Result<u32> {
 /// # Errors
 /// `ENOENT` when it is gone; `EPERM` without the right.
 pub fn open_id(kind: Kind, id: u32, flags: u32, token: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    const TOKEN: u32 = bpfsmith_uapi::flags::map_create::BPF_F_TOKEN_FD;
     let mut attr = attr::Id {
         start_id: id,
         next_id: 0,
-        open_flags: flags | if token.is_some() { TOKEN } else { 0 },
+        open_flags: flags | token_flag(token),
         fd_by_id_token_fd: Fd::some(token),
     };
     // SAFETY: only numbers and an fd are passed.

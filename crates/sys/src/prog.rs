@@ -1,6 +1,6 @@
 //! Programs: loading, running on request, binding maps, reading streams.
 
-use crate::attr::{self, Fd, Ptr, PtrMut};
+use crate::attr::{self, Fd, Ptr, PtrMut, token_flag};
 use crate::call::{Failed, Result, bpf, bpf_as, bpf_fd};
 use crate::info;
 use bpfsmith_uapi::{Cmd, Errno, ProgType};
@@ -100,7 +100,6 @@ fn length<T>(cmd: Cmd, bytes: &[T]) -> Result<u32> {
 /// # Errors
 /// What the kernel answers; the log says more.
 pub fn load(load: &Load<'_>, log: &mut Log<'_>) -> Result<OwnedFd> {
-    const TOKEN: u32 = bpfsmith_uapi::flags::map_create::BPF_F_TOKEN_FD;
     let cmd = Cmd::PROG_LOAD;
     let invalid = Failed {
         cmd,
@@ -111,7 +110,6 @@ pub fn load(load: &Load<'_>, log: &mut Log<'_>) -> Result<OwnedFd> {
     }
     let fds: Vec<i32> = load.fd_array.iter().map(AsRawFd::as_raw_fd).collect();
     let (signature, keyring) = load.signature.unwrap_or((&[], 0));
-    let token = if load.token.is_some() { TOKEN } else { 0 };
     let log_size = length(cmd, log.buffer)?;
     let mut attr = attr::ProgLoad {
         prog_type: load.kind,
@@ -122,7 +120,7 @@ pub fn load(load: &Load<'_>, log: &mut Log<'_>) -> Result<OwnedFd> {
         log_size,
         log_buf: PtrMut::to_some(log.buffer),
         kern_version: 0,
-        prog_flags: load.flags | token,
+        prog_flags: load.flags | token_flag(load.token),
         prog_name: load.name,
         prog_ifindex: load.ifindex,
         expected_attach_type: load.attach_type,
