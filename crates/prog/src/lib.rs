@@ -29,6 +29,7 @@ mod near;
 mod prog;
 mod resolve;
 mod run;
+mod tell;
 mod tracefs;
 
 pub use error::{Error, Kernel, Result};
