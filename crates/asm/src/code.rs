@@ -355,25 +355,25 @@ where
 /// function, because the register may carry it anywhere.
 #[track_caller]
 #[must_use = "instructions do nothing by themselves: splice them with code![…]"]
-pub fn addr(dst: Reg, place: impl Into<Place>) -> [Option<Insn>; 2] {
+pub fn addr(dst: Reg, place: impl Into<Place>) -> [Option<Insn>; 3] {
     address(dst, place.into()).map(|insn| insn.map(Insn::escapes))
 }
 
 /// `dst = base + offset`, each half left out where it would do nothing. For a register that goes
 /// into a call and nowhere else: the slot need not outlive its fragment.
 #[track_caller]
-pub(crate) fn address(dst: Reg, place: Place) -> [Option<Insn>; 2] {
+pub(crate) fn address(dst: Reg, place: Place) -> [Option<Insn>; 3] {
+    let of_kernel = place.kernel.map(|known| add(dst, known.constant()));
     match place.base {
-        Base::Reg(base) => {
-            let copy = (base != dst).then(|| mov(dst, base));
-            [
-                copy,
-                (place.off != 0).then(|| add(dst, place.off)),
-            ]
-        }
+        Base::Reg(base) => [
+            (base != dst).then(|| mov(dst, base)),
+            (place.off != 0).then(|| add(dst, place.off)),
+            of_kernel,
+        ],
         Base::Slot(slot) => [
             Some(mov(dst, R10)),
             Some(add(dst, place.off).with(slot.arg())),
+            of_kernel,
         ],
     }
 }

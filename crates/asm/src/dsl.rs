@@ -7,6 +7,7 @@ pub use crate::global::{Global, ld_global};
 pub use crate::helper::*;
 pub use crate::insn::*;
 pub use crate::isa::{Order, Reg, Size, Wide};
+pub use crate::kernel::{Args, args, kernel, kernel_const, kernel_type, kfunc, ksym, load_bits};
 pub use crate::kit;
 pub use crate::link::Isa;
 pub use crate::mem::{Mem, Place, Slot, slot};

@@ -5,6 +5,7 @@ use crate::isa::{
     Alu, AtomicOp, Bits, Callee, Jmp, Op, Order, Raw, Reg, Size, Src, Swap, Wide, class,
     for_each_alu, for_each_atomic, for_each_jump,
 };
+use crate::kernel::Known;
 use crate::mem::{Base, Mem};
 use bpfsmith_uapi::map::Name;
 use std::panic::Location;
@@ -112,25 +113,27 @@ impl Dst for W {
     }
 }
 
-/// How the constant of an instruction is stored when the target's byte order is known.
+/// What of an instruction is settled when the target is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Net {
-    /// As it is.
+pub(crate) enum Late {
+    /// Nothing.
     No,
-    /// It is compared with, or stored as, two bytes in network order.
+    /// The constant is compared with, or stored as, two bytes in network order.
     Be16,
     /// The same, four bytes.
     Be32,
+    /// What the running kernel answers is added to the constant, or to the offset.
+    Kernel(Known),
 }
 
-impl Net {
+impl Late {
     /// The constant that compares equal with packet bytes on a machine of that order. Applying it
     /// twice gives the number back.
     pub(crate) const fn imm(self, imm: i32, order: Order) -> i32 {
         match (self, order) {
-            (Net::No, _) | (_, Order::Big) => imm,
-            (Net::Be16, Order::Little) => (imm.cast_unsigned().swap_bytes() >> 16).cast_signed(),
-            (Net::Be32, Order::Little) => imm.swap_bytes(),
+            (Late::No | Late::Kernel(_), _) | (_, Order::Big) => imm,
+            (Late::Be16, Order::Little) => (imm.cast_unsigned().swap_bytes() >> 16).cast_signed(),
+            (Late::Be32, Order::Little) => imm.swap_bytes(),
         }
     }
 }
@@ -183,7 +186,7 @@ pub fn be32(value: impl Into<i64>) -> Be32 {
 impl Be16 {
     #[inline]
     fn val(self) -> Value {
-        Value(u16::try_from(self.0).map_or(Val::NotNet(self.0), |n| Val::Imm(n.into(), Net::Be16)))
+        Value(u16::try_from(self.0).map_or(Val::NotNet(self.0), |n| Val::Imm(n.into(), Late::Be16)))
     }
 }
 
@@ -191,7 +194,7 @@ impl Be32 {
     #[inline]
     fn val(self) -> Value {
         let fits = u32::try_from(self.0).map(u32::cast_signed);
-        Value(fits.map_or(Val::NotNet(self.0), |n| Val::Imm(n, Net::Be32)))
+        Value(fits.map_or(Val::NotNet(self.0), |n| Val::Imm(n, Late::Be32)))
     }
 }
 
@@ -209,7 +212,7 @@ pub struct Value(pub(crate) Val);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Val {
     Reg(Reg),
-    Imm(i32, Net),
+    Imm(i32, Late),
     /// A number that no 32-bit constant can stand for.
     TooWide(i64),
     /// A number that does not fit its two or four bytes in network order.
@@ -263,7 +266,7 @@ macro_rules! small_numbers {
         impl<D: Side> Operand<D> for $t {
             #[inline]
             fn value(self) -> Value {
-                Value(Val::Imm(i32::from(self), Net::No))
+                Value(Val::Imm(i32::from(self), Late::No))
             }
         }
     )* };
@@ -275,8 +278,8 @@ small_numbers!(i8, u8, i16, u16, i32, bool);
 #[inline]
 fn narrow<D: Side>(v: i64) -> Value {
     match (i32::try_from(v), u32::try_from(v), D::BITS) {
-        (Ok(imm), ..) => Value(Val::Imm(imm, Net::No)),
-        (_, Ok(imm), Bits::B32) => Value(Val::Imm(imm.cast_signed(), Net::No)),
+        (Ok(imm), ..) => Value(Val::Imm(imm, Late::No)),
+        (_, Ok(imm), Bits::B32) => Value(Val::Imm(imm.cast_signed(), Late::No)),
         _ => Value(Val::TooWide(v)),
     }
 }
@@ -383,7 +386,7 @@ pub(crate) enum Misfit {
 #[must_use = "an instruction does nothing by itself: splice it with code![…]"]
 pub struct Insn {
     pub(crate) raw: Raw,
-    pub(crate) net: Net,
+    pub(crate) late: Late,
     pub(crate) arg: Extra,
     pub(crate) at: &'static Location<'static>,
 }
@@ -394,7 +397,7 @@ impl Insn {
     pub(crate) fn new(raw: Raw) -> Insn {
         Insn {
             raw,
-            net: Net::No,
+            late: Late::No,
             arg: Extra::None,
             at: Location::caller(),
         }
@@ -411,8 +414,8 @@ impl Insn {
     fn with_operand(code: u8, dst: Reg, off: i16, bits: Bits, value: Value) -> Insn {
         match value.0 {
             Val::Reg(src) => Insn::new(Raw::new(code | class::X, dst.0, src.0, off, 0)),
-            Val::Imm(imm, net) => Insn {
-                net,
+            Val::Imm(imm, late) => Insn {
+                late,
                 ..Insn::new(Raw::new(code, dst.0, 0, off, imm))
             },
             Val::TooWide(value) => {
@@ -452,7 +455,14 @@ impl Insn {
         } else {
             (other, base)
         };
-        Insn::new(Raw::new(code, dst.0, src.0, off, imm)).with(arg)
+        let insn = Insn::new(Raw::new(code, dst.0, src.0, off, imm)).with(arg);
+        match mem.kernel {
+            None => insn,
+            Some(known) => Insn {
+                late: Late::Kernel(known),
+                ..insn
+            },
+        }
     }
 
     /// Any instruction, as the machine has it. Jumps and calls keep their numeric distance.
@@ -690,14 +700,14 @@ pub fn addr_space_cast(dst: Reg, src: Reg, to: u16, from: u16) -> Insn {
 #[inline]
 #[track_caller]
 pub fn load(dst: Reg, mem: Mem) -> Insn {
-    let mode = if !mem.signed {
-        class::MEM
-    } else if mem.size == Size::DW {
-        return bad_width(mem);
-    } else {
-        class::MEMSX
+    let (mode, size) = match (mem.signed, mem.size) {
+        (false, size) => (class::MEM, size),
+        // The width of a field of the kernel comes later; there is no sign to extend from 8 bytes.
+        (true, Size::DW) if mem.kernel.is_some() => (class::MEMSX, Size::W),
+        (true, Size::DW) => return bad_width(mem),
+        (true, size) => (class::MEMSX, size),
     };
-    Insn::access(class::LDX | mode | mem.size.bits(), mem, dst, false, 0)
+    Insn::access(class::LDX | mode | size.bits(), mem, dst, false, 0)
 }
 
 /// Stores a register or a constant.
@@ -706,13 +716,16 @@ pub fn load(dst: Reg, mem: Mem) -> Insn {
 pub fn store(mem: Mem, value: impl Operand<Stored>) -> Insn {
     match value.value().0 {
         Val::Reg(src) => Insn::access(class::STX | class::MEM | mem.size.bits(), mem, src, true, 0),
-        Val::Imm(imm, net) => {
+        Val::Imm(imm, late) => {
             let code = class::ST | class::MEM | mem.size.bits();
-            let insn = Insn {
-                net,
-                ..Insn::access(code, mem, R0, true, imm)
+            let insn = Insn::access(code, mem, R0, true, imm);
+            let insn = match mem.kernel {
+                None => Insn { late, ..insn },
+                // The width of the field is not known yet, and no constant beside it is.
+                Some(_) if late == Late::No => return insn,
+                Some(_) => insn,
             };
-            match misfit(mem.size, imm, net) {
+            match misfit(mem.size, imm, late) {
                 None => insn,
                 Some(bad) => insn.with(bad),
             }
@@ -741,11 +754,11 @@ pub fn store(mem: Mem, value: impl Operand<Stored>) -> Insn {
 
 /// What is wrong with storing that constant in that many bytes.
 #[inline]
-fn misfit(size: Size, imm: i32, net: Net) -> Option<Extra> {
-    let (fits, what, value) = match (net, size) {
-        (Net::No, Size::B) => ((-0x80..0x100).contains(&imm), Misfit::Imm8, imm),
-        (Net::No, Size::H) => ((-0x8000..0x1_0000).contains(&imm), Misfit::Imm16, imm),
-        (Net::Be16, Size::H) | (Net::Be32, Size::W) | (Net::No, _) => return None,
+fn misfit(size: Size, imm: i32, late: Late) -> Option<Extra> {
+    let (fits, what, value) = match (late, size) {
+        (Late::No, Size::B) => ((-0x80..0x100).contains(&imm), Misfit::Imm8, imm),
+        (Late::No, Size::H) => ((-0x8000..0x1_0000).contains(&imm), Misfit::Imm16, imm),
+        (Late::Be16, Size::H) | (Late::Be32, Size::W) | (Late::No, _) => return None,
         _ => (false, Misfit::NetWidth, i32::from(size.bytes())),
     };
     let value = i64::from(value);

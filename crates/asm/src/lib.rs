@@ -40,6 +40,7 @@ pub mod global;
 pub mod helper;
 pub mod insn;
 pub mod isa;
+pub mod kernel;
 pub mod kit;
 pub mod link;
 pub mod listing;

@@ -2,7 +2,7 @@
 
 use crate::code::{Code, Func, Item, Parts};
 use crate::global::GlobalDef;
-use crate::insn::{Extra, Insn, Misfit, Net};
+use crate::insn::{Extra, Insn, Late, Misfit};
 use crate::isa::{Order, Raw};
 use crate::program::{Frame, Function, Line, Program, Reloc, Section, Target, frame_path};
 use crate::relax::{self, Jump};
@@ -183,7 +183,7 @@ struct Linker<'a> {
     insns: Vec<Raw>,
     lines: Vec<Line>,
     frames: Vec<Frame>,
-    net: Vec<(u32, Net)>,
+    net: Vec<(u32, Late)>,
     relocs: Vec<Reloc>,
     bound: Places,
     labels: Vec<(u32, Cow<'static, str>)>,
@@ -297,9 +297,17 @@ impl<'a> Linker<'a> {
         let slot = self.here();
         let mut raw = insn.raw;
         let line = Line { at: insn.at, frame };
-        if insn.net != Net::No {
-            raw.imm = insn.net.imm(raw.imm, Order::HOST);
-            self.net.push((slot, insn.net));
+        if insn.late != Late::No {
+            match insn.late {
+                Late::Kernel(known) => self.relocs.push(Reloc {
+                    at: slot,
+                    target: Target::Kernel(known.question()),
+                }),
+                late => {
+                    raw.imm = late.imm(raw.imm, Order::HOST);
+                    self.net.push((slot, late));
+                }
+            }
         }
         if raw.dst() > 10 || raw.src() > 10 {
             self.bad_register(raw, line);

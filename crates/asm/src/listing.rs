@@ -23,12 +23,14 @@
 //! ```
 //!
 //! A map line may end in `flags 0x1`. A `; …` line tells which fragment the lines below it come
-//! from. Only labels that something jumps to are shown; a second label of one name is `pass_2`.
+//! from. What the running kernel answers stands behind an instruction, which has the rest:
+//! `r1 = *(u64 *)(r6 + 0) @field[tcp_sock.snd_cwnd]`, `r1 = 0 @has_field[tcp_sock.snd_cwnd]`. Only labels that something jumps to are shown; a second label of one name is `pass_2`.
 //!
 //! The *annotated* form ([`Program::annotated`]) has slot numbers, opcodes, bytes and Rust lines, for
 //! errors and the command line.
 
 use crate::isa::{Callee, Op, Order, Raw, Wide};
+use crate::kernel::Question;
 use crate::program::{Program, Target, frame_path};
 use crate::text::{Symbol, write_op_named};
 use std::collections::{HashMap, HashSet};
@@ -179,12 +181,17 @@ impl Program {
             .relocs
             .get(&slot)
             .map(|&index| &self.relocs[index].target);
+        let (reloc, question) = match reloc {
+            Some(Target::Kernel(question)) => (None, Some(question)),
+            reloc => (reloc, None),
+        };
         let symbol = match (reloc, op) {
             (Some(Target::Map(name)), _) => Some(Symbol::Map(name.as_str())),
             (Some(Target::MapValue(name, off)), _) => Some(Symbol::MapValue(name.as_str(), *off)),
             (Some(Target::Section(name, off)), _) => Some(Symbol::Section(name, *off)),
             (Some(Target::Kfunc(name)), _) => Some(Symbol::Kfunc(name)),
             (Some(Target::Ksym(name)), _) => Some(Symbol::Ksym(name)),
+            (Some(Target::Kernel(_)), _) => None,
             (None, Op::Call(Callee::Local(distance)) | Op::Wide(_, Wide::Func(distance))) => {
                 let to = i64::from(distance) + 1 + i64::try_from(slot).unwrap_or(i64::MAX);
                 let func = usize::try_from(to).ok().and_then(|to| names.funcs.get(&to));
@@ -195,6 +202,9 @@ impl Program {
                 .map(|name| Symbol::Label(name)),
         };
         write_op_named(out, op, symbol);
+        if let Some(Question { ask, path }) = question {
+            push(out, format_args!(" @{}[{path}]", ask.word()));
+        }
     }
 }
 

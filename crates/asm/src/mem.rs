@@ -3,6 +3,7 @@
 use crate::code::next_id;
 use crate::insn::Extra;
 use crate::isa::{Reg, Size};
+use crate::kernel::{KernelField, Known};
 use bpfsmith_uapi::{Field, Width};
 
 /// What an offset counts from.
@@ -77,6 +78,7 @@ impl Slot {
 pub struct Place {
     pub(crate) base: Base,
     pub(crate) off: i32,
+    pub(crate) kernel: Option<Known>,
 }
 
 /// A place in memory with the width of an access.
@@ -86,6 +88,8 @@ pub struct Mem {
     pub(crate) off: i32,
     pub(crate) size: Size,
     pub(crate) signed: bool,
+    /// What of the kernel the offset and perhaps the width depend on.
+    pub(crate) kernel: Option<Known>,
 }
 
 impl Mem {
@@ -98,91 +102,134 @@ impl Mem {
         }
     }
 
-    /// How many bytes the access moves.
+    /// How many bytes the access moves; of a field of the kernel, this is known when the program is
+    /// loaded.
     #[must_use]
     pub const fn size(self) -> Size {
         self.size
     }
 }
 
-const fn access(base: Base, off: i32, size: Size) -> Mem {
+const fn access(place: Place, size: Size) -> Mem {
     Mem {
-        base,
-        off,
+        base: place.base,
+        off: place.off,
         size,
         signed: false,
+        kernel: place.kernel,
     }
 }
 
-const fn field(base: Base, off: i32, field: Field) -> Mem {
-    let size = match field.width {
-        Width::B => Size::B,
-        Width::H => Size::H,
-        Width::W => Size::W,
-        Width::DW => Size::DW,
-    };
-    access(base, off + field.offset as i32, size)
+/// What names a part of a structure: a [`Field`] whose offset is known, or a [`KernelField`].
+pub trait Part: sealed::Sealed {
+    /// The part, in the structure that starts at the place.
+    fn of(self, place: Place) -> Mem;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for bpfsmith_uapi::Field {}
+    impl Sealed for crate::kernel::KernelField {}
+}
+
+impl Part for Field {
+    #[inline]
+    fn of(self, place: Place) -> Mem {
+        let size = match self.width {
+            Width::B => Size::B,
+            Width::H => Size::H,
+            Width::W => Size::W,
+            Width::DW => Size::DW,
+        };
+        let off = place.off + i32::from(self.offset);
+        access(Place { off, ..place }, size)
+    }
+}
+
+impl Part for KernelField {
+    fn of(self, place: Place) -> Mem {
+        let kernel = Some(self.access(place.kernel));
+        Mem {
+            kernel,
+            ..access(place, Size::DW)
+        }
+    }
 }
 
 macro_rules! places {
-    ($t:ty, |$self:ident| $base:expr, $off:expr) => {
+    ($t:ty, |$self:ident| $place:expr) => {
         impl $t {
             /// The place `off` bytes further on.
             #[must_use]
             pub const fn at($self, off: i32) -> Place {
-                Place { base: $base, off: $off + off }
+                let place = $place;
+                Place { off: place.off + off, ..place }
             }
 
             /// One byte, `off` bytes further on.
             #[must_use]
             pub const fn u8($self, off: i32) -> Mem {
-                access($base, $off + off, Size::B)
+                access($self.at(off), Size::B)
             }
 
             /// Two bytes, `off` bytes further on.
             #[must_use]
             pub const fn u16($self, off: i32) -> Mem {
-                access($base, $off + off, Size::H)
+                access($self.at(off), Size::H)
             }
 
             /// Four bytes, `off` bytes further on.
             #[must_use]
             pub const fn u32($self, off: i32) -> Mem {
-                access($base, $off + off, Size::W)
+                access($self.at(off), Size::W)
             }
 
             /// Eight bytes, `off` bytes further on.
             #[must_use]
             pub const fn u64($self, off: i32) -> Mem {
-                access($base, $off + off, Size::DW)
+                access($self.at(off), Size::DW)
             }
 
-            /// A field of the struct that starts here.
+            /// A field of the struct that starts here: of a packet, a context or one's own, whose
+            /// offset is known, or one of the kernel's, found when the program is loaded:
+            /// `R6.get(kernel("tcp_sock.snd_cwnd"))`.
             #[must_use]
-            pub const fn get($self, name: Field) -> Mem {
-                field($base, $off, name)
+            #[inline]
+            pub fn get($self, name: impl Part) -> Mem {
+                name.of($self.at(0))
             }
         }
     };
 }
-places!(Reg, |self| Base::Reg(self), 0);
-places!(Slot, |self| Base::Slot(self), 0);
-places!(Place, |self| self.base, self.off);
+
+const fn start(base: Base) -> Place {
+    Place {
+        base,
+        off: 0,
+        kernel: None,
+    }
+}
+
+places!(Reg, |self| start(Base::Reg(self)));
+places!(Slot, |self| start(Base::Slot(self)));
+places!(Place, |self| self);
 
 impl Place {
-    /// How many bytes it is behind its base.
+    /// How many bytes it is behind its base, not counting what a field of the kernel adds.
     #[must_use]
     pub const fn offset(self) -> i32 {
         self.off
     }
 }
 
-/// Where an access starts: `R7.get(eth::src)` as a place.
+/// Where an access starts: `R7.get(eth::src)` as a place. From a field of the kernel, this is the way
+/// to what lies in it: `Place::from(R6.get(kernel("inet_connection_sock.icsk_ca_priv"))).u32(4)`.
 impl From<Mem> for Place {
     fn from(mem: Mem) -> Place {
         Place {
             base: mem.base,
             off: mem.off,
+            kernel: mem.kernel.map(Known::offset_only),
         }
     }
 }

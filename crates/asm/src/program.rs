@@ -1,7 +1,8 @@
 //! A finished program: slots, what loading must fill in, and where each slot came from.
 
-use crate::insn::Net;
+use crate::insn::Late;
 use crate::isa::{Order, Raw};
+use crate::kernel::Question;
 use bpfsmith_uapi::ProgType;
 use bpfsmith_uapi::map::{MapShape, Name};
 use std::borrow::Cow;
@@ -25,7 +26,7 @@ pub struct Program {
     pub(crate) lines: Vec<Line>,
     pub(crate) frames: Vec<Frame>,
     /// Slots whose constant is in network order: it differs between targets.
-    pub(crate) net: Vec<(u32, Net)>,
+    pub(crate) net: Vec<(u32, Late)>,
     pub(crate) warnings: Vec<crate::report::Finding>,
 }
 
@@ -79,6 +80,8 @@ pub enum Target {
     Kfunc(String),
     /// The address of the kernel variable of that name.
     Ksym(String),
+    /// What the running kernel answers, added to the offset of an access or to a constant.
+    Kernel(Question),
 }
 
 /// Global data: becomes a one-element array map when the program is loaded.

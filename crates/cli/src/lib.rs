@@ -185,6 +185,9 @@ fn notes(source: &Source) -> Vec<String> {
         Target::Section(name, offset) => format!("section {name} + {offset}"),
         Target::Kfunc(name) => format!("kernel function {}", visible(name)),
         Target::Ksym(name) => format!("kernel variable {}", visible(name)),
+        Target::Kernel(question) => {
+            format!("@{}[{}]", question.ask.word(), visible(&question.path))
+        }
         // A kind of name that was added since.
         other => format!("{other:?}"),
     };

@@ -2,6 +2,7 @@
 
 use super::scan::{Fail, Res, Scan, fail, hex_digit, shorten};
 use crate::isa::{Callee, Op, Raw, class};
+use crate::kernel::{Ask, Question};
 use crate::program::{Function, Reloc, Section, Target};
 use bpfsmith_uapi::map::MapShape;
 use bpfsmith_uapi::{Helper, ProgType};
@@ -171,8 +172,28 @@ impl<'a> Parser<'a> {
             return self.end();
         }
         let parsed = self.instruction()?;
+        let question = self.question()?;
         self.end()?;
-        self.push(parsed, start)
+        let at = u32::try_from(self.text.insns.len()).unwrap_or(u32::MAX);
+        if let Some((from, question)) = &question {
+            let fits = match &parsed {
+                Parsed::Op(op) | Parsed::Jump(op, ..) => question.ask.fits(*op),
+                Parsed::Call(..) | Parsed::Reloc(..) => false,
+            };
+            if !fits {
+                let word = question.ask.word();
+                return fail(
+                    *from,
+                    format!("this instruction has no place for `@{word}`: remove it"),
+                );
+            }
+        }
+        self.push(parsed, start)?;
+        if let Some((_, question)) = question {
+            let target = Target::Kernel(question);
+            self.text.relocs.push(Reloc { at, target });
+        }
+        Ok(())
     }
 
     #[inline]
@@ -182,6 +203,34 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         self.scan.expected("the end of the line or a comment (`;`)")
+    }
+
+    /// `@field[tcp_sock.snd_cwnd]`, if it is there, and where.
+    fn question(&mut self) -> Res<Option<(usize, Question)>> {
+        self.scan.space();
+        let from = self.scan.at;
+        if !self.scan.eat(b'@') {
+            return Ok(None);
+        }
+        let Some(ask) = Ask::from_word(self.scan.word()) else {
+            let words: Vec<_> = Ask::ALL.iter().map(|ask| ask.word()).collect();
+            return fail(from, format!("expected one of @{}", words.join(", @")));
+        };
+        self.scan.expect(b'[')?;
+        let start = self.scan.at;
+        while !matches!(self.scan.peek(), b']' | b'\n' | 0) {
+            self.scan.at += 1;
+        }
+        let path = self.scan.between(start, self.scan.at).trim();
+        if path.is_empty() {
+            return fail(
+                start,
+                "expected a name of the kernel, as in `@field[tcp_sock.snd_cwnd]`",
+            );
+        }
+        self.scan.expect(b']')?;
+        let path = path.to_owned().into();
+        Ok(Some((from, Question { ask, path })))
     }
 
     fn push(&mut self, parsed: Parsed<'a>, start: usize) -> Res<()> {

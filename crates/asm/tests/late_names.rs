@@ -1,0 +1,145 @@
+//! Names that the running kernel answers: how they are written, printed and read back.
+
+use bpfsmith_asm::dsl::*;
+use bpfsmith_asm::kernel::{Ask, Question};
+use bpfsmith_asm::program::Target;
+use bpfsmith_asm::text;
+
+const SK: Reg = R6;
+
+fn program() -> Program {
+    let skip = label("skip");
+    let private = Place::from(SK.get(kernel("inet_connection_sock.icsk_ca_priv")));
+    let code = code![
+        load(SK, args("tcp_congestion_ops.cong_avoid").get("sk")),
+        load(
+            R7,
+            args("tcp_congestion_ops.cong_avoid").from(R1).get("acked")
+        ),
+        load(R0, SK.get(kernel("tcp_sock.snd_cwnd | tcp_sock.cwnd"))),
+        load(R2, SK.at(8).get(kernel("sock.sk_family")).signed()),
+        store(SK.get(kernel("tcp_sock.snd_ssthresh")), R0),
+        store(SK.get(kernel("tcp_sock.snd_ssthresh")), 7),
+        load(R3, private.u32(4)),
+        load(R3, private.get(kernel("hstate.x"))),
+        addr(R4, private.at(4)),
+        load_bits(R5, SK, kernel("tcp_sock.is_cwnd_limited")),
+        mov(R1, kernel("tcp_sock.snd_cwnd").exists()),
+        jeq(R1, 0, skip),
+        jeq(R1, kernel_const("tcp_ca_state.TCP_CA_Loss"), skip),
+        mov(W2, kernel_type("struct tcp_sock").size()),
+        add(R2, kernel("tcp_sock.snd_cwnd").size()),
+        mov(R3, kfunc("bpf_dynptr_slice").exists()),
+        mov(R3, ksym("runqueues").exists()),
+        bind(skip),
+        ret(0),
+    ];
+    Program::new(ProgType::STRUCT_OPS, "names", code).unwrap()
+}
+
+#[test]
+fn a_listing_says_what_is_asked_and_is_read_back() {
+    let program = program();
+    let listing = program.listing();
+    insta::assert_snapshot!(listing);
+    let again = text::program(&listing).unwrap();
+    assert_eq!(again, program);
+    assert_eq!(again.listing().lines().count(), listing.lines().count() - 1);
+}
+
+#[test]
+fn alternatives_and_ways_are_part_of_the_path() {
+    let paths: Vec<(Ask, String)> = program()
+        .relocs()
+        .iter()
+        .filter_map(|reloc| match &reloc.target {
+            Target::Kernel(Question { ask, path }) => Some((*ask, path.to_string())),
+            _ => None,
+        })
+        .collect();
+    for (ask, path) in [
+        (Ask::Field, "tcp_sock.snd_cwnd | tcp_sock.cwnd"),
+        (Ask::Arg, "tcp_congestion_ops.cong_avoid.acked"),
+        (Ask::Offset, "inet_connection_sock.icsk_ca_priv"),
+        (Ask::Field, "inet_connection_sock.icsk_ca_priv + hstate.x"),
+        (Ask::Left, "tcp_sock.is_cwnd_limited"),
+        (Ask::Const, "tcp_ca_state.TCP_CA_Loss"),
+        (Ask::HasKsym, "runqueues"),
+    ] {
+        assert!(
+            paths.contains(&(ask, path.to_owned())),
+            "{ask:?} {path}: {paths:?}"
+        );
+    }
+}
+
+#[track_caller]
+fn refused(line: &str, at: u32, message: &str) {
+    let errors = text::parse(line).unwrap_err();
+    assert_eq!(
+        (errors[0].column, errors[0].message.as_str()),
+        (at, message),
+        "{line}"
+    );
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_where_it_stands() {
+    refused(
+        "exit @field[a.b]",
+        6,
+        "this instruction has no place for `@field`: remove it",
+    );
+    refused(
+        "r1 = 5 @field[a.b]",
+        8,
+        "this instruction has no place for `@field`: remove it",
+    );
+    refused(
+        "r1 = *(u64 *)(r2 + 0) @has_field[a.b]",
+        23,
+        "this instruction has no place for `@has_field`: remove it",
+    );
+    refused(
+        "r1 = map[hits] @size[a.b]",
+        16,
+        "this instruction has no place for `@size`: remove it",
+    );
+    refused(
+        "r1 = 5 @size[ ]",
+        14,
+        "expected a name of the kernel, as in `@field[tcp_sock.snd_cwnd]`",
+    );
+    let errors = text::parse("r1 = 5 @nothing[x]").unwrap_err();
+    assert!(
+        errors[0]
+            .message
+            .starts_with("expected one of @field, @offset")
+    );
+}
+
+#[test]
+fn a_name_in_network_order_has_no_width_to_fit() {
+    let code = code![
+        store(R6.get(kernel("sock.sk_family")), be16(2)),
+        ret(0),
+    ];
+    let report = Program::new(ProgType::STRUCT_OPS, "net", code).unwrap_err();
+    assert!(report.to_string().contains("network order"), "{report}");
+}
+
+#[test]
+fn asking_twice_is_one_question() {
+    let code = || {
+        code![
+            load(R0, R1.get(kernel("tcp_sock.snd_cwnd"))),
+            exit(),
+        ]
+    };
+    let one = Program::new(ProgType::STRUCT_OPS, "one", code()).unwrap();
+    let two = std::thread::spawn(move || Program::new(ProgType::STRUCT_OPS, "one", code()))
+        .join()
+        .unwrap()
+        .unwrap();
+    assert_eq!(one, two);
+}
