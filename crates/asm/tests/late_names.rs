@@ -34,7 +34,7 @@ fn program() -> Program {
         bind(skip),
         ret(0),
     ];
-    Program::new(ProgType::STRUCT_OPS, "names", code).unwrap()
+    Program::new(ProgType::STRUCT_OPS, "names", code).unwrap_or_else(|report| panic!("{report}"))
 }
 
 #[test]
@@ -75,7 +75,9 @@ fn alternatives_and_ways_are_part_of_the_path() {
 
 #[track_caller]
 fn refused(line: &str, at: u32, message: &str) {
-    let errors = text::parse(line).unwrap_err();
+    let Err(errors) = text::parse(line) else {
+        panic!("{line} is taken");
+    };
     assert_eq!(
         (errors[0].column, errors[0].message.as_str()),
         (at, message),
