@@ -189,6 +189,10 @@ needs_table! {
     ForEachElem, 5.13, [], for_each, NEWER;
     /// Variables of the kernel, found by name.
     DataSymbols, 5.10, [KALLSYMS_ALL, DEBUG_INFO_BTF], facts, BUILT;
+    /// Modules whose types the kernel knows. Connection tracking is one, and lets programs make
+    /// entries.
+    Modules, 6.0, [MODULES, DEBUG_INFO_BTF_MODULES, NF_CONNTRACK], conntrack_module, "modprobe \
+        nf_conntrack, or cargo xtask vm --kernel 6.12";
     /// Kernel functions that find tasks, for programs of network hooks.
     TaskKfuncs, 6.2, [DEBUG_INFO_BTF], facts, NEWER;
     /// Kernel functions that count for a program.

@@ -60,6 +60,10 @@ pub(crate) fn btf(_: &Row) -> Found {
     opens("/sys/kernel/btf/vmlinux")
 }
 
+pub(crate) fn conntrack_module(_: &Row) -> Found {
+    opens("/sys/kernel/btf/nf_conntrack")
+}
+
 pub(crate) fn net_namespace(_: &Row) -> Found {
     apart(|| unshare(CloneFlags::CLONE_NEWNET))
         .map_err(|errno| format!("unshare CLONE_NEWNET: {errno:?}"))

@@ -14,6 +14,13 @@ pub(crate) const ROWS: &[Row] = &[
         "the program is on this hook already, where each can be only once: load it again",
     ),
     (
+        "kernel symbol",
+        "read /proc/kallsyms",
+        Errno::EPERM,
+        "the kernel hides its addresses: it shows them to CAP_SYSLOG, with sysctl \
+         kernel.kptr_restrict=1 or 0",
+    ),
+    (
         "program",
         "BPF_PROG_BIND_MAP",
         Errno::EINVAL,

@@ -232,6 +232,7 @@ impl<'a> Load<'a> {
         };
         let attach_type = self.attach();
         let hook = self.hook.unwrap_or_default();
+        let fd_array = resolved.fd_array();
         let load = sys::Load {
             kind: self.program.kind().0,
             insns: &resolved.insns,
@@ -245,7 +246,7 @@ impl<'a> Load<'a> {
             lines: records(&resolved.lines, bpfsmith_btf::LINE_INFO_SIZE),
             attach_btf_id: hook.btf_id,
             attach_to: hook.object.as_ref().map(AsFd::as_fd),
-            fd_array: &[],
+            fd_array: &fd_array,
             is_fd_array_counted: sys::IsCounted::No,
             token: self.token,
             signature: None,

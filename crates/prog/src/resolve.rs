@@ -2,23 +2,26 @@
 
 use crate::error::{Error, Result};
 use crate::globals::{Data, Initial};
-use crate::kernel;
+use crate::kernel::{self, Module};
 use crate::load::kernel_name;
 use crate::maps::Maps;
 use bpfsmith_asm::isa::Order;
 use bpfsmith_asm::program::{Program, Section, Target};
-use bpfsmith_btf::Kind;
 use bpfsmith_maps::Handle;
 use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::map::{MapShape, Name};
 use bpfsmith_uapi::{Errno, MapType};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// A program whose names are filled in, and what must stay open for it.
 pub(crate) struct Resolved {
     /// All slots, in this machine's order.
     pub(crate) insns: Vec<u8>,
     pub(crate) data: Vec<Data>,
+    /// The modules that it names, each open until the program is loaded: then the kernel holds
+    /// them itself.
+    pub(crate) modules: Vec<(Arc<Module>, OwnedFd)>,
     pub(crate) btf: Option<OwnedFd>,
     pub(crate) funcs: Vec<u8>,
     pub(crate) lines: Vec<u8>,
@@ -35,6 +38,7 @@ impl Resolved {
         let mut resolved = Resolved {
             insns: program.to_bytes(Order::HOST),
             data: Vec::new(),
+            modules: Vec::new(),
             btf: None,
             funcs: Vec::new(),
             lines: Vec::new(),
@@ -46,19 +50,37 @@ impl Resolved {
             resolved.data.push(Data::new(section, map));
         }
         for reloc in program.relocs() {
-            let number = resolved.number(program, maps, &reloc.target)?;
-            // The last four bytes of a slot are its constant.
-            let at = reloc.at as usize * 8 + 4;
-            resolved.insns[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+            let filling = resolved.filling(program, maps, &reloc.target)?;
+            resolved.fill(reloc.at as usize, filling);
         }
         Ok(resolved)
     }
 
+    /// The fds that calls of modules' functions name by index. The kernel takes the index 0 for
+    /// its own functions and never looks there.
+    pub(crate) fn fd_array(&self) -> Vec<BorrowedFd<'_>> {
+        let fds = self.modules.iter().map(|(_, fd)| fd.as_fd());
+        let unused = fds.clone().next();
+        unused.into_iter().chain(fds).collect()
+    }
+
+    /// Writes into a slot.
+    fn fill(&mut self, slot: usize, filling: Filling) {
+        let at = slot * 8;
+        self.insns[at + 4..at + 8].copy_from_slice(&filling.constant.to_ne_bytes());
+        if let Some(offset) = filling.offset {
+            self.insns[at + 2..at + 4].copy_from_slice(&offset.to_ne_bytes());
+        }
+        if let Some(next) = filling.next {
+            self.insns[at + 12..at + 16].copy_from_slice(&next.to_ne_bytes());
+        }
+    }
+
     /// What stands in the program for something that it names.
-    fn number(&self, program: &Program, maps: &Maps, target: &Target) -> Result<i32> {
+    fn filling(&mut self, program: &Program, maps: &Maps, target: &Target) -> Result<Filling> {
         match target {
             Target::Map(name) | Target::MapValue(name, _) => match maps.find(*name) {
-                Some(map) => Ok(map.as_fd().as_raw_fd()),
+                Some(map) => Ok(map.as_fd().as_raw_fd().into()),
                 None => Err(Error::MissingMap {
                     program: Some(program.name().to_owned()),
                     map: *name,
@@ -66,31 +88,69 @@ impl Resolved {
             },
             Target::Section(section, _) => {
                 match self.data.iter().find(|data| data.section == *section) {
-                    Some(data) => Ok(data.map.as_fd().as_raw_fd()),
+                    Some(data) => Ok(data.map.as_fd().as_raw_fd().into()),
                     None => Err(Error::Argument {
                         what: "program",
                         problem: format!("it refers to {section}, which it does not have"),
                     }),
                 }
             }
-            Target::Kfunc(name) => kernel::find(
-                "kernel function",
-                name,
-                Kind::FUNC,
-                "`bpfsmith probe` lists what it has; newer kernels have more",
-            )
-            .map(|id| id.0.cast_signed()),
-            Target::Ksym(name) => kernel::find(
-                "typed variable",
-                name,
-                Kind::VAR,
-                "only per-CPU variables and those in the kernel's BTF can be named",
-            )
-            .map(|id| id.0.cast_signed()),
+            Target::Kfunc(name) => {
+                let named = kernel::function(name)?;
+                let mut filling = Filling::from(named.id.0.cast_signed());
+                if let Some(module) = named.module {
+                    let index = self.module(module)? + 1;
+                    filling.offset = Some(i16::try_from(index).map_err(|_| Error::Argument {
+                        what: "program",
+                        problem: "it calls functions of more than 32767 modules".to_owned(),
+                    })?);
+                }
+                Ok(filling)
+            }
+            Target::Ksym(name) => {
+                let named = kernel::variable(name)?;
+                let mut filling = Filling::from(named.id.0.cast_signed());
+                if let Some(module) = named.module {
+                    let index = self.module(module)?;
+                    filling.next = Some(self.modules[index].1.as_raw_fd());
+                }
+                Ok(filling)
+            }
             _ => Err(Error::Argument {
                 what: "reference",
                 problem: format!("{target:?} is newer than this loader: update bpfsmith-prog"),
             }),
+        }
+    }
+
+    /// Where a module stands among those that the program names.
+    fn module(&mut self, module: Arc<Module>) -> Result<usize> {
+        let mut known = self.modules.iter();
+        if let Some(at) = known.position(|(known, _)| known.id() == module.id()) {
+            return Ok(at);
+        }
+        let fd = module.open()?;
+        self.modules.push((module, fd));
+        Ok(self.modules.len() - 1)
+    }
+}
+
+/// What stands in a slot for a name.
+struct Filling {
+    /// The last four bytes.
+    constant: i32,
+    /// The offset, where it is not as the program has it.
+    offset: Option<i16>,
+    /// The last four bytes of the slot behind, where they are not as the program has them.
+    next: Option<i32>,
+}
+
+impl From<i32> for Filling {
+    fn from(constant: i32) -> Filling {
+        Filling {
+            constant,
+            offset: None,
+            next: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Hook, Target, typed};
 use crate::error::Result;
-use crate::kernel;
+use crate::kernel::Wanted;
 use crate::link::Link;
 use crate::prog::Prog;
 use bpfsmith_btf::Kind;
@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// A function, for `TRACING` programs. The context is an array of its arguments, followed by its
 /// result at the exit. Linux 5.5.
+///
+/// It is the kernel's function of that name, or else that of the one loaded module that has it;
+/// `module:name` means that module's. Linux 5.11 for those of modules.
 #[derive(Clone, Debug)]
 pub struct Fentry<'a> {
     function: String,
@@ -20,6 +23,13 @@ pub struct Fentry<'a> {
     cookie: u64,
     program: Option<BorrowedFd<'a>>,
 }
+
+const FUNCTION: Wanted = Wanted {
+    what: "function",
+    prefix: "",
+    kind: Kind::FUNC,
+    hint: "`bpfsmith btf` prints those in the kernel's BTF; the compiler may have inlined it",
+};
 
 impl<'a> Fentry<'a> {
     fn new(function: &str, attach_type: AttachType) -> Fentry<'a> {
@@ -81,10 +91,8 @@ impl Target for Fentry<'_> {
                 Some(typed::owned(program)?),
             ),
             None => {
-                let hint = "`bpfsmith btf` prints those in the kernel's BTF; the compiler may have \
-                            inlined it";
-                let id = kernel::find("function", &self.function, Kind::FUNC, hint)?;
-                (id.0, None)
+                let found = FUNCTION.find(&self.function)?;
+                (found.id.0, found.open()?)
             }
         };
         Ok(Hook {

@@ -2,7 +2,7 @@
 
 use super::{Hook, Target};
 use crate::error::{Error, Result};
-use crate::kernel;
+use crate::kernel::{Named, Wanted};
 use crate::link::Link;
 use crate::prog::Prog;
 use bpfsmith_btf::Kind;
@@ -65,9 +65,14 @@ impl Target for RawTracepoint {
     }
 }
 
-/// The typed form of an event's arguments. Every event has one, so it also tells which exist.
-pub(super) fn known(name: &str) -> Result<u32> {
-    let hint = "each is a type definition btf_trace_NAME in the kernel's BTF";
-    let id = kernel::find_hook("tracepoint", "btf_trace_", name, Kind::TYPEDEF, hint)?;
-    Ok(id.0)
+/// The typed form of an event's arguments, in the kernel or a module. Every event has one, so it
+/// also tells which exist.
+pub(super) fn known(name: &str) -> Result<Named> {
+    Wanted {
+        what: "tracepoint",
+        prefix: "btf_trace_",
+        kind: Kind::TYPEDEF,
+        hint: "each is a type definition btf_trace_NAME in the BTF of the kernel or a loaded module",
+    }
+    .find(name)
 }

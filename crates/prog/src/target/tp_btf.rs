@@ -9,6 +9,9 @@ use bpfsmith_uapi::{AttachType, ProgType};
 
 /// A trace event by its name alone (`sched_switch`), for `TRACING` programs: pointers among the
 /// arguments can be followed. Linux 5.5.
+///
+/// It is the kernel's event of that name, or else that of the one loaded module that has it;
+/// `module:name` means that module's. Linux 5.11 for those of modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TpBtf {
     name: String,
@@ -35,8 +38,10 @@ impl TpBtf {
 
 impl Target for TpBtf {
     fn hook(&self) -> Result<Hook> {
+        let event = known(&self.name)?;
         Ok(Hook {
-            btf_id: known(&self.name)?,
+            btf_id: event.id.0,
+            object: event.open()?,
             ..Hook::plain(AttachType::TRACE_RAW_TP)
         })
     }

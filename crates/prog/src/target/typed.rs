@@ -37,7 +37,15 @@ pub(crate) fn same(prog: &Prog, hook: &Hook, name: &str) -> Result<()> {
     let info =
         info::prog(prog.as_fd()).map_err(|failed| Error::call(failed, "program", prog.quoted()))?;
     // Kernels before 6.0 do not tell.
-    if info.attach_btf_id == 0 || info.attach_btf_id == hook.btf_id {
+    if info.attach_btf_id == 0 {
+        return Ok(());
+    }
+    // Each module counts on from the kernel's last number, so that two have the same ones. What is
+    // no BTF is a program.
+    let object = hook.object.as_ref();
+    let module = object.and_then(|object| info::btf(object.as_fd()).ok());
+    let is_same_module = module.is_none_or(|(btf, _)| btf.id == info.attach_btf_obj_id);
+    if info.attach_btf_id == hook.btf_id && is_same_module {
         return Ok(());
     }
     Err(Error::Argument {

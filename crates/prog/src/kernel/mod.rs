@@ -1,16 +1,24 @@
-//! The running kernel's own BTF, found once.
+//! What the running kernel and its modules have, by name: types, functions, variables, addresses.
 
 use crate::error::{Error, Result};
 use crate::near::Nearest;
 use bpfsmith_btf::{Btf, Kind, TypeId};
 use bpfsmith_sys::mmap::KernelBtf;
 use bpfsmith_uapi::Errno;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+mod module;
+mod named;
+
+pub use crate::ksyms::address;
+pub use module::{Module, modules};
+pub(crate) use named::Wanted;
+pub use named::{Named, function, variable};
 
 /// Where the kernel shows it. Linux 5.4.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// The bytes of the kernel's BTF.
+/// The bytes of the kernel's BTF, or of a module's.
 #[derive(Debug)]
 pub enum Bytes {
     /// They lie in the kernel's memory: it is mapped, which takes microseconds. Linux 6.16.
@@ -18,13 +26,16 @@ pub enum Bytes {
     /// They were copied, which takes milliseconds and as much memory, because the kernel would not
     /// map them for this reason.
     Copied(Vec<u8>, Errno),
+    /// They are a module's, copied by its number: a file of its name could be that of another
+    /// module by then, and cannot be mapped either.
+    Module(Vec<u8>),
 }
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
         match self {
             Bytes::Mapped(mapped) => mapped,
-            Bytes::Copied(copied, _) => copied,
+            Bytes::Copied(copied, _) | Bytes::Module(copied) => copied,
         }
     }
 }
@@ -32,7 +43,7 @@ impl AsRef<[u8]> for Bytes {
 /// The BTF of the running kernel, and how it was come by.
 #[derive(Debug)]
 struct Found {
-    btf: Btf<Bytes>,
+    btf: Arc<Btf<Bytes>>,
     copied: Option<Errno>,
 }
 
@@ -53,6 +64,7 @@ fn found() -> Result<&'static Found> {
         wanted: PATH.to_owned(),
         cause,
     })?;
+    let btf = Arc::new(btf);
     Ok(FOUND.get_or_init(|| Found { btf, copied }))
 }
 
@@ -61,7 +73,12 @@ fn found() -> Result<&'static Found> {
 /// # Errors
 /// When the kernel was built without `CONFIG_DEBUG_INFO_BTF`, or `/sys` is not mounted.
 pub fn btf() -> Result<&'static Btf<Bytes>> {
-    found().map(|found| &found.btf)
+    found().map(|found| found.btf.as_ref())
+}
+
+/// The same, for what is built on top of it.
+fn base() -> Result<Arc<Btf<Bytes>>> {
+    found().map(|found| Arc::clone(&found.btf))
 }
 
 /// Why the kernel's BTF was copied instead of mapped, if it was.
@@ -72,7 +89,7 @@ pub fn copied() -> Result<Option<Errno>> {
     found().map(|found| found.copied)
 }
 
-/// The id of a type that has to exist.
+/// The id of a type that has to exist in the kernel itself.
 pub(crate) fn find(
     what: &'static str,
     name: &str,
@@ -117,8 +134,13 @@ pub(crate) fn find_hook(
 fn near(name: &str, kind: Kind) -> Vec<String> {
     let mut nearest = Nearest::to(name);
     if let Ok(btf) = btf() {
-        let types = btf.types().filter(|ty| ty.kind() == kind);
-        types.for_each(|ty| nearest.see(&ty.name().to_string()));
+        see(&mut nearest, btf, kind);
     }
     nearest.names()
+}
+
+/// Looks at all names of this kind.
+fn see(nearest: &mut Nearest<'_>, btf: &Btf<Bytes>, kind: Kind) {
+    let types = btf.types().filter(|ty| ty.kind() == kind);
+    types.for_each(|ty| nearest.see(&ty.name().to_string()));
 }
