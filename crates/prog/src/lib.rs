@@ -29,6 +29,7 @@ mod near;
 mod prog;
 mod resolve;
 mod run;
+mod source;
 mod tell;
 mod tracefs;
 
@@ -38,3 +39,5 @@ pub use load::{Account, Lines, Load};
 pub use maps::Maps;
 pub use prog::Prog;
 pub use run::{Outcome, Run};
+pub use source::NoSource;
+pub use tell::Quoted;

@@ -7,6 +7,7 @@ use crate::maps::Maps;
 use crate::prog::Prog;
 use crate::resolve::Resolved;
 use crate::target::{Hook, Target, default_attach};
+use crate::tell::{Quoted, Told};
 use bpfsmith_asm::global::Global;
 use bpfsmith_asm::program::Program;
 use bpfsmith_net::IfIndex;
@@ -48,9 +49,13 @@ pub struct Load<'a> {
 /// Whether the kernel learns functions and source lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lines {
-    /// It does, where it can read BTF and the program has lines.
+    /// It does, where it can read BTF and the program has lines. Each comes with its text where the
+    /// Rust source is at hand and older than the running program, and with its fragments. The source
+    /// is looked for where its path leads, and above the package and the program that run.
     #[default]
     Told,
+    /// It does, with the fragments as text: no source is read.
+    Paths,
     /// It does not: the load is smaller and quicker. Functions are told all the same where the
     /// kernel insists: for callbacks and with [`Load::context`].
     Kept,
@@ -69,6 +74,8 @@ pub struct Account {
     pub is_log_cut: bool,
     /// The verifier's effort, as far as the log level tells.
     pub stats: Stats,
+    /// The lines that the kernel was told, and with which texts.
+    pub lines: Quoted,
     /// Why the kernel was not told functions and lines, where it was to be.
     pub lines_refused: Option<Errno>,
 }
@@ -224,10 +231,11 @@ impl<'a> Load<'a> {
         for shape in self.program.maps() {
             maps.agree(self.program, shape)?;
         }
-        let mut resolved = Resolved::new(self.program, maps, &self.initial, self.token)?;
-        resolved.tell(self.program, self.lines, self.context, self.token);
+        let told = Told::new(self.program, self.lines, self.context, self.token);
+        let resolved = Resolved::new(self.program, maps, &self.initial, self.token)?;
         let mut account = Account {
-            lines_refused: resolved.lines_refused,
+            lines: told.quoted,
+            lines_refused: told.refused,
             ..Account::default()
         };
         let attach_type = self.attach();
@@ -241,9 +249,9 @@ impl<'a> Load<'a> {
             flags: self.flags | hook.flags | needed_flags(self.program.kind()),
             ifindex: self.device.map_or(0, |device| device.0),
             attach_type: attach_type.0,
-            btf: resolved.btf.as_ref().map(OwnedFd::as_fd),
-            funcs: records(&resolved.funcs, bpfsmith_btf::FUNC_INFO_SIZE),
-            lines: records(&resolved.lines, bpfsmith_btf::LINE_INFO_SIZE),
+            btf: told.btf.as_ref().map(OwnedFd::as_fd),
+            funcs: records(&told.funcs, bpfsmith_btf::FUNC_INFO_SIZE),
+            lines: records(&told.lines, bpfsmith_btf::LINE_INFO_SIZE),
             attach_btf_id: hook.btf_id,
             attach_to: hook.object.as_ref().map(AsFd::as_fd),
             fd_array: &fd_array,
@@ -340,7 +348,7 @@ impl Attempt<'_> {
                 Err(errno) => {
                     let answer = answer.unwrap_or(errno);
                     let refusal = Refusal::answered(self.program, errno, answer, log);
-                    Err(Error::Refused(Box::new(refusal)))
+                    Err(Error::Refused(Box::new(refusal.quoted())))
                 }
             };
         }
@@ -363,7 +371,7 @@ impl Attempt<'_> {
     }
 
     fn refused(&self, errno: Errno, log: &[u8]) -> Error {
-        Error::Refused(Box::new(Refusal::new(self.program, errno, log)))
+        Error::Refused(Box::new(Refusal::new(self.program, errno, log).quoted()))
     }
 }
 

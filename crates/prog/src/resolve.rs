@@ -10,7 +10,7 @@ use bpfsmith_asm::program::{Program, Section, Target};
 use bpfsmith_maps::Handle;
 use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::map::{MapShape, Name};
-use bpfsmith_uapi::{Errno, MapType};
+use bpfsmith_uapi::MapType;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -22,10 +22,6 @@ pub(crate) struct Resolved {
     /// The modules that it names, each open until the program is loaded: then the kernel holds
     /// them itself.
     pub(crate) modules: Vec<(Arc<Module>, OwnedFd)>,
-    pub(crate) btf: Option<OwnedFd>,
-    pub(crate) funcs: Vec<u8>,
-    pub(crate) lines: Vec<u8>,
-    pub(crate) lines_refused: Option<Errno>,
 }
 
 impl Resolved {
@@ -39,10 +35,6 @@ impl Resolved {
             insns: program.to_bytes(Order::HOST),
             data: Vec::new(),
             modules: Vec::new(),
-            btf: None,
-            funcs: Vec::new(),
-            lines: Vec::new(),
-            lines_refused: None,
         };
         for section in program.sections() {
             let bytes = initial.bytes(section);

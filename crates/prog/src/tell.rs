@@ -1,7 +1,7 @@
-//! What the kernel is told of a program's functions and source lines.
+//! What the kernel is told of a program: its functions, its lines, and its global variables.
 
 use crate::load::Lines;
-use crate::resolve::Resolved;
+use crate::source::{self, NoSource, Source};
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::isa::{Callee, Op, Wide};
 use bpfsmith_asm::program::{Line, Program};
@@ -10,70 +10,102 @@ use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::prog::Log;
 use bpfsmith_uapi::Errno;
 use std::borrow::Cow;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-impl Resolved {
+/// BTF that the kernel took, and the records that refer to it.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) btf: Option<OwnedFd>,
+    pub(crate) funcs: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
+    pub(crate) quoted: Quoted,
+    pub(crate) refused: Option<Errno>,
+}
+
+/// The lines that the kernel was told, by their texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quoted {
+    /// How many carry the text of the source and the fragments: `add(R1, 1), // count > bump`.
+    pub source: usize,
+    /// How many carry the fragments alone: `count > bump`.
+    pub path: usize,
+    /// The first source file that was looked for and not quoted, and why.
+    pub missing: Option<(&'static str, NoSource)>,
+}
+
+impl Told {
     /// Makes the records of functions, and those of lines if they are to be told. Where the kernel
     /// does not take them, the program goes without, and the account says so.
     ///
     /// With the name of the context's structure, the main function is a global one that takes it:
     /// only such a function can be replaced, or replace another. The kernel calls back only
     /// functions that it was told of.
-    pub(crate) fn tell(
-        &mut self,
+    pub(crate) fn new(
         program: &Program,
         lines: Lines,
         context: Option<&str>,
         token: Option<BorrowedFd<'_>>,
-    ) {
-        let has_lines = lines == Lines::Told && !program.lines().is_empty();
+    ) -> Told {
+        let mut told = Told::default();
+        let has_lines = lines != Lines::Kept && !program.lines().is_empty();
         let has_callbacks = || {
             let mut ops = ops(program.insns());
             ops.any(|op| matches!(op, Ok((_, Op::Wide(_, Wide::Func(_))))))
         };
         if !has_lines && context.is_none() && !has_callbacks() {
-            return;
+            return told;
         }
-        let functions = functions(program);
         let mut builder = Builder::new();
-        let int = builder.int("int", 4, IntEncoding::SIGNED);
-        let proto = builder.func_proto(int, &[]);
-        let main = context.map(|name| {
-            // The kernel compares names only.
-            let members: [(&str, TypeId, u32); 0] = [];
-            let context = builder.structure(name, 0, members);
-            let pointer = builder.pointer(context);
-            builder.func_proto(int, &[("ctx", pointer)])
-        });
-        let funcs: Vec<_> = functions
-            .iter()
-            .map(|(at, name)| {
-                let (proto, linkage) = match main {
-                    Some(main) if *at == 0 => (main, Linkage::GLOBAL),
-                    _ => (proto, Linkage::STATIC),
-                };
-                (*at, builder.func(&identifier(name), proto, linkage))
-            })
-            .collect();
-        let funcs = builder.func_info(funcs);
-        let mut lines = Vec::new();
+        let funcs = funcs(&mut builder, program, context);
+        let mut records = Vec::new();
+        let mut quoted = Quoted::default();
         if has_lines {
-            let texts: Vec<String> = paths(program);
-            lines = builder.line_info(source_lines(program, &texts));
+            (records, quoted) = line_records(&mut builder, program, lines);
         }
         let Ok(blob) = builder.build() else {
-            self.lines_refused = Some(Errno::E2BIG);
-            return;
+            told.refused = Some(Errno::E2BIG);
+            return told;
         };
         match load_btf(&blob, &mut Log::default(), token) {
-            Ok(fd) => {
-                self.btf = Some(fd);
-                self.funcs = funcs;
-                self.lines = lines;
-            }
-            Err(failed) => self.lines_refused = Some(failed.errno),
+            Ok(fd) => Told {
+                btf: Some(fd),
+                funcs,
+                lines: records,
+                quoted,
+                refused: None,
+            },
+            Err(failed) => Told {
+                refused: Some(failed.errno),
+                ..told
+            },
         }
     }
+}
+
+/// One record for each function.
+fn funcs(builder: &mut Builder, program: &Program, context: Option<&str>) -> Vec<u8> {
+    let int = builder.int("int", 4, IntEncoding::SIGNED);
+    let proto = builder.func_proto(int, &[]);
+    let main = context.map(|name| {
+        // The kernel compares names only.
+        let members: [(&str, TypeId, u32); 0] = [];
+        let context = builder.structure(name, 0, members);
+        let pointer = builder.pointer(context);
+        builder.func_proto(int, &[("ctx", pointer)])
+    });
+    let funcs: Vec<_> = functions(program)
+        .iter()
+        .map(|(at, name)| {
+            let (proto, linkage) = match main {
+                Some(main) if *at == 0 => (main, Linkage::GLOBAL),
+                _ => (proto, Linkage::STATIC),
+            };
+            (*at, builder.func(&identifier(name), proto, linkage))
+        })
+        .collect();
+    builder.func_info(funcs)
 }
 
 /// Where functions start, and what they are called. Bare slots do not say: there, what is called
@@ -104,6 +136,40 @@ fn functions(program: &Program) -> Vec<(u32, Cow<'_, str>)> {
     starts.into_iter().map(|at| (at, name(at))).collect()
 }
 
+/// One record for each run of slots from the same place.
+fn line_records(builder: &mut Builder, program: &Program, lines: Lines) -> (Vec<u8>, Quoted) {
+    let paths = paths(program);
+    let mut texts = Texts::new(&paths, lines);
+    let runs: Vec<(u32, &Line, usize)> = runs(program)
+        .map(|(slot, line)| (slot, line, texts.of(line)))
+        .collect();
+    let records = builder.line_info(runs.iter().map(|&(slot, line, text)| bpfsmith_btf::Line {
+        slot,
+        file: line.at.file(),
+        line: line.at.line(),
+        column: line.at.column(),
+        text: &texts.all[text].text,
+    }));
+    (records, texts.quoted)
+}
+
+/// The first slot of each run from the same place; each function starts with one.
+fn runs(program: &Program) -> impl Iterator<Item = (u32, &Line)> {
+    let mut before: Option<&Line> = None;
+    let mut is_second = false;
+    let slots = program.insns().iter().zip(program.lines());
+    slots.enumerate().filter_map(move |(slot, (raw, line))| {
+        let skip = std::mem::replace(&mut is_second, raw.is_wide());
+        let slot = u32::try_from(slot).ok()?;
+        let is_start = || program.funcs().iter().any(|func| func.at == slot);
+        if skip || (before == Some(line) && !is_start()) {
+            return None;
+        }
+        before = Some(line);
+        Some((slot, line))
+    })
+}
+
 /// The fragments around each frame, as text.
 fn paths(program: &Program) -> Vec<String> {
     let mut texts = vec![String::new(); program.frames().len()];
@@ -111,34 +177,160 @@ fn paths(program: &Program) -> Vec<String> {
         if let Some(text) = texts.get_mut(line.frame as usize)
             && text.is_empty()
         {
-            *text = program.path(slot);
+            *text = end_of(program.path(slot));
         }
     }
     texts
 }
 
-/// One line for each run of slots from the same place; each function starts with one.
-fn source_lines<'a>(
-    program: &'a Program,
-    texts: &'a [String],
-) -> impl Iterator<Item = bpfsmith_btf::Line<'a>> {
-    let mut before: Option<&Line> = None;
-    let mut is_second = false;
-    let slots = program.insns().iter().zip(program.lines());
-    slots.enumerate().filter_map(move |(slot, (raw, line))| {
-        let skip = std::mem::replace(&mut is_second, raw.is_wide());
-        let slot = u32::try_from(slot).ok()?;
-        let is_start = program.funcs().iter().any(|func| func.at == slot);
-        if skip || (before == Some(line) && !is_start) {
-            return None;
+/// The kernel warns of its own log when a line of it has more than 1 kB: half of that are the source
+/// and the fragments.
+const MOST: usize = 240;
+
+/// The texts of a program's lines.
+struct Texts<'a> {
+    paths: &'a [String],
+    lines: Lines,
+    all: Vec<Text<'a>>,
+    /// Which text belongs to a place in memory: programs that are unrolled come back to few.
+    recent: [usize; 64],
+    /// The file that was looked into last.
+    file: Option<(&'static str, Result<Arc<Source>, NoSource>)>,
+    quoted: Quoted,
+}
+
+struct Text<'a> {
+    line: Line,
+    text: Cow<'a, str>,
+}
+
+impl<'a> Texts<'a> {
+    fn new(paths: &'a [String], lines: Lines) -> Texts<'a> {
+        Texts {
+            paths,
+            lines,
+            all: Vec::new(),
+            recent: [usize::MAX; 64],
+            file: None,
+            quoted: Quoted::default(),
         }
-        before = Some(line);
-        Some(bpfsmith_btf::Line {
-            slot,
-            file: line.at.file(),
-            line: line.at.line(),
-            column: line.at.column(),
-            text: texts.get(line.frame as usize).map_or("", String::as_str),
-        })
-    })
+    }
+
+    /// The number of a line's text.
+    fn of(&mut self, line: &Line) -> usize {
+        let place = std::ptr::from_ref(line.at).addr() / 8;
+        let slot = place.wrapping_add(line.frame as usize) % self.recent.len();
+        let number = match self.all.get(self.recent[slot]) {
+            Some(text) if text.line == *line => self.recent[slot],
+            _ => {
+                let text = self.make(line);
+                self.all.push(Text { line: *line, text });
+                self.all.len() - 1
+            }
+        };
+        self.recent[slot] = number;
+        match self.all[number].text {
+            Cow::Owned(_) => self.quoted.source += 1,
+            Cow::Borrowed(_) => self.quoted.path += 1,
+        }
+        number
+    }
+
+    /// The source and the fragments, or the fragments alone.
+    fn make(&mut self, line: &Line) -> Cow<'a, str> {
+        let path = self.paths.get(line.frame as usize);
+        let path = path.map_or("", String::as_str);
+        if self.lines == Lines::Paths {
+            return Cow::Borrowed(path);
+        }
+        let file = line.at.file();
+        if self.file.as_ref().is_none_or(|(known, _)| *known != file) {
+            self.file = Some((file, source::find(file)));
+        }
+        let found = match &self.file {
+            Some((_, Ok(source))) => source.line(line.at.line(), line.at.column()),
+            Some((_, Err(why))) => Err(*why),
+            None => Err(NoSource::Absent),
+        };
+        match found {
+            Ok(source) => Cow::Owned(quote(source.trim(), path)),
+            Err(why) => {
+                self.quoted.missing.get_or_insert((file, why));
+                Cow::Borrowed(path)
+            }
+        }
+    }
+}
+
+/// `add(R1, 1), // count > bump`: one line, whatever the source holds.
+fn quote(source: &str, path: &str) -> String {
+    let mut text = String::with_capacity(source.len().min(MOST) + path.len() + 8);
+    if source.len() <= MOST && !source.contains(char::is_control) {
+        text.push_str(source);
+    } else {
+        let printed = source.chars().map(|c| if c.is_control() { ' ' } else { c });
+        for c in printed {
+            if text.len() + c.len_utf8() > MOST {
+                text.push_str("...");
+                break;
+            }
+            text.push(c);
+        }
+    }
+    if !path.is_empty() {
+        text.push_str(" // ");
+        text.push_str(path);
+    }
+    text
+}
+
+/// The end of a path that is too long.
+fn end_of(path: String) -> String {
+    let Some(mut start) = path.len().checked_sub(MOST + 1).map(|start| start + 1) else {
+        return path;
+    };
+    while !path.is_char_boundary(start) {
+        start += 1;
+    }
+    let end = &path[start..];
+    let end = end.find(" > ").map_or(end, |at| &end[at + 3..]);
+    format!("... > {end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST, end_of, quote};
+
+    #[test]
+    fn a_quote_is_one_line() {
+        for (source, path, text) in [
+            ("add(R1, 1),", "count > bump", "add(R1, 1), // count > bump"),
+            ("add(R1, 1),", "", "add(R1, 1),"),
+            ("a\tb\u{7}c\0d\u{85}", "f", "a b c d  // f"),
+            ("mov(größe, 1)", "f", "mov(größe, 1) // f"),
+        ] {
+            assert_eq!(quote(source, path), text);
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        for unit in ["x", "ß", "€", "𝄞"] {
+            let long = quote(&unit.repeat(5000), "f");
+            assert!(long.len() <= MOST + 8, "{long}");
+            assert!(long.ends_with("... // f"), "{long}");
+            let path = end_of(unit.repeat(5000));
+            assert!(path.len() <= MOST + 8, "{path}");
+            let path = end_of(format!("{} > a > b", unit.repeat(5000)));
+            assert_eq!(path, "... > a > b");
+        }
+        let path = "a > ".repeat(59) + "bump";
+        assert_eq!(path.len(), MOST);
+        assert_eq!(end_of(path.clone()), path);
+        let path = "a > ".repeat(60) + "bump";
+        assert_eq!(
+            end_of(path),
+            "... > ".to_owned() + &"a > ".repeat(58) + "bump"
+        );
+    }
 }

@@ -48,7 +48,7 @@ impl Builder {
         let mut out =
             Vec::with_capacity(lines.size_hint().1.unwrap_or(0) * LINE_INFO_SIZE as usize);
         let mut before = None;
-        let (mut files, mut texts) = (Last::default(), Last::default());
+        let (mut files, mut texts) = (Recent::new(), Recent::new());
         for line in lines {
             self.ascending("line", &mut before, line.slot);
             let (file, text) = (files.offset(self, line.file), texts.offset(self, line.text));
@@ -71,20 +71,27 @@ impl Builder {
     }
 }
 
-/// The string that was added last: neighbouring lines mostly share theirs, and then the same bytes in
-/// memory.
-#[derive(Default)]
-struct Last<'a> {
-    text: &'a str,
-    offset: u32,
+/// Strings that were added before, by their place in memory: neighbouring lines share few, and those
+/// who share one mostly hand over the same bytes.
+struct Recent<'a> {
+    slots: [(&'a str, u32); Recent::SLOTS],
 }
 
-impl<'a> Last<'a> {
-    fn offset(&mut self, builder: &mut Builder, text: &'a str) -> u32 {
-        if !std::ptr::eq(self.text, text) || self.offset == 0 {
-            self.offset = builder.string(text);
-            self.text = text;
+impl<'a> Recent<'a> {
+    const SLOTS: usize = 64;
+
+    fn new() -> Recent<'a> {
+        Recent {
+            slots: [("", 0); Recent::SLOTS],
         }
-        self.offset
+    }
+
+    fn offset(&mut self, builder: &mut Builder, text: &'a str) -> u32 {
+        // Neighbours in memory are at least 16 bytes apart, if they are not small.
+        let slot = &mut self.slots[text.as_ptr().addr() / 16 % Recent::SLOTS];
+        if !std::ptr::eq(slot.0, text) || slot.1 == 0 {
+            *slot = (text, builder.string(text));
+        }
+        slot.1
     }
 }

@@ -33,6 +33,7 @@ pub use hint::Hint;
 pub use report::Report;
 pub use stats::Stats;
 
+use crate::source;
 use bpfsmith_asm::program::Program;
 use bpfsmith_uapi::Errno;
 use std::panic::Location;
@@ -53,6 +54,8 @@ pub struct Refusal {
     pub slot: Option<usize>,
     /// The Rust line of that instruction.
     pub at: Option<&'static Location<'static>>,
+    /// The text of that line, if a load was refused and the source is at hand.
+    pub source: Option<String>,
     /// The fragments around it, outermost first: `drop_echo > bump`.
     pub path: String,
     /// The function it is in, if the program has more than one.
@@ -74,6 +77,8 @@ pub struct Refusal {
     pub report: Option<Report>,
     /// The verifier's effort.
     pub stats: Stats,
+    /// The last lines of what the verifier wrote, 16 kB at most.
+    pub log: String,
     /// The program around the instruction.
     pub listing: String,
 }
@@ -97,6 +102,8 @@ pub struct Point {
     pub slot: usize,
     /// Its Rust line, if the program has lines.
     pub at: Option<&'static Location<'static>>,
+    /// The text of that line; see [`Refusal::source`].
+    pub source: Option<String>,
     /// The fragments around it.
     pub path: String,
 }
@@ -106,6 +113,7 @@ impl Point {
         Point {
             slot,
             at: program.lines().get(slot).map(|line| line.at),
+            source: None,
             path: program.path(slot),
         }
     }
@@ -113,6 +121,19 @@ impl Point {
 
 /// How many lines of the listing are shown on either side.
 const AROUND: usize = 3;
+
+/// How much of a log is kept.
+const KEPT: usize = 16 << 10;
+
+/// The last lines of a log.
+fn end_of(log: &str) -> &str {
+    let Some(start) = log.len().checked_sub(KEPT + 1) else {
+        return log;
+    };
+    // Behind the end of a line there is no character's middle. One endless line is no log.
+    let end = log.as_bytes()[start..].iter().position(|&b| b == b'\n');
+    end.map_or("", |end| &log[start + end + 1..])
+}
 
 impl Refusal {
     /// Explains a refusal. The log is what the kernel wrote, also in part; it may be empty.
@@ -122,6 +143,16 @@ impl Refusal {
     #[must_use]
     pub fn new(program: &Program, errno: Errno, log: &[u8]) -> Refusal {
         Refusal::answered(program, errno, errno, log)
+    }
+
+    /// With the text of the Rust lines, where the source is at hand.
+    pub(crate) fn quoted(mut self) -> Refusal {
+        let text = |at: Option<&'static Location<'static>>| source::line(at?).ok();
+        self.source = text(self.at);
+        for point in self.calls.iter_mut().chain(&mut self.origin) {
+            point.source = text(point.at);
+        }
+        self
     }
 
     /// The same if the log came with another answer than the verdict: that it did not fit.
@@ -165,6 +196,7 @@ impl Refusal {
             evidence,
             slot,
             at: point.as_ref().and_then(|point| point.at),
+            source: None,
             path: point.map(|point| point.path).unwrap_or_default(),
             func: slot.and_then(|slot| place::func(program, slot)),
             calls: (walk.calls.iter().filter(|_| there))
@@ -176,6 +208,7 @@ impl Refusal {
             hint,
             report,
             stats,
+            log: end_of(log).to_owned(),
             listing: slot.map_or_else(String::new, |slot| program.around(slot, AROUND)),
             state: if there {
                 walk.state.into_sorted()

@@ -2,11 +2,17 @@
 
 use super::{Evidence, Point, Refusal};
 use std::fmt;
+use std::panic::Location;
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.line(f)?;
         if f.alternate() {
+            if let (Some(at), Some(source)) = (self.at, &self.source) {
+                let (file, line, column) = (at.file(), at.line(), at.column());
+                write!(f, "\n\n  --> {file}:{line}:{column}")?;
+                excerpt(f, at, source)?;
+            }
             self.listing(f)?;
             self.registers(f)?;
             self.way(f)?;
@@ -83,11 +89,13 @@ impl Refusal {
         }
         for call in &self.calls {
             write!(f, "\ncalled at {call}")?;
+            call.excerpt(f)?;
         }
-        match &self.origin {
-            Some(origin) => write!(f, "\nmade at {origin}"),
-            None => Ok(()),
+        if let Some(origin) = &self.origin {
+            write!(f, "\nmade at {origin}")?;
+            origin.excerpt(f)?;
         }
+        Ok(())
     }
 
     fn explained(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +130,31 @@ impl Refusal {
             None => Ok(()),
         }
     }
+}
+
+impl Point {
+    fn excerpt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.at, &self.source) {
+            (Some(at), Some(source)) => excerpt(f, at, source),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A line as the Rust compiler quotes it, with marks below the word that starts at the column.
+fn excerpt(f: &mut fmt::Formatter<'_>, at: &Location<'_>, source: &str) -> fmt::Result {
+    let text = source.trim_start();
+    let indent = source.chars().count() - text.chars().count();
+    let before = (at.column() as usize).saturating_sub(indent + 1);
+    let is_word = |c: &char| c.is_alphanumeric() || *c == '_';
+    let marks = text.chars().skip(before).take_while(is_word).count();
+    let number = at.line().to_string();
+    let (gap, marks) = (" ".repeat(number.len()), "^".repeat(marks.max(1)));
+    write!(f, "\n{gap} |\n{number} | ")?;
+    for c in text.chars() {
+        write!(f, "{}", if c.is_control() { ' ' } else { c })?;
+    }
+    write!(f, "\n{gap} | {:before$}{marks}", "")
 }
 
 impl fmt::Display for Point {
