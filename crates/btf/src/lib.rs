@@ -44,6 +44,7 @@ pub use ext::{CoreRelo, Ext, FuncInfo, LineInfo};
 pub use kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 pub use names::Name;
 pub use path::Place;
+pub use print::Header;
 pub use shape::{
     Array, Enumerator, Enumerators, Int, Member, Members, Param, Params, Shape, Type, Variable,
     Variables,

@@ -1,7 +1,14 @@
 //! Types as C declarations, values as C initialisers.
 
+mod fresh;
+mod header;
+mod layout;
+mod raw;
+mod record;
 mod types;
 mod values;
+
+pub use header::Header;
 
 use crate::error::Error;
 use crate::graph::STEPS;
