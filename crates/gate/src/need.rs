@@ -191,10 +191,15 @@ needs_table! {
     DataSymbols, 5.10, [KALLSYMS_ALL, DEBUG_INFO_BTF], facts, BUILT;
     /// Modules whose types the kernel knows. Connection tracking is one, and lets programs make
     /// entries.
-    Modules, 6.0, [MODULES, DEBUG_INFO_BTF_MODULES, NF_CONNTRACK], conntrack_module, "modprobe \
+    Modules, 6.1, [MODULES, DEBUG_INFO_BTF_MODULES, NF_CONNTRACK], conntrack_module, "modprobe \
         nf_conntrack, or cargo xtask vm --kernel 6.12";
+    /// Sockets between virtual machines, also within one, by modules with trace events.
+    VsockModule, 5.11, [MODULES, DEBUG_INFO_BTF_MODULES, VSOCKETS_LOOPBACK], vsock_module, "modprobe \
+        vsock_loopback, or cargo xtask vm --kernel 6.12";
     /// Kernel functions that find tasks, for programs of network hooks.
     TaskKfuncs, 6.2, [DEBUG_INFO_BTF], facts, NEWER;
+    /// The kernel function that shows a program the kernel's own structure behind its context.
+    CastKfuncs, 6.2, [DEBUG_INFO_BTF], facts, NEWER;
     /// Kernel functions that count for a program.
     NumberIterators, 6.4, [DEBUG_INFO_BTF], facts, NEWER;
     /// The kernel function that ends a program from anywhere.

@@ -64,6 +64,11 @@ pub(crate) fn conntrack_module(_: &Row) -> Found {
     opens("/sys/kernel/btf/nf_conntrack")
 }
 
+pub(crate) fn vsock_module(_: &Row) -> Found {
+    opens("/sys/kernel/btf/vsock_loopback")?;
+    opens("/sys/kernel/btf/vmw_vsock_virtio_transport_common")
+}
+
 pub(crate) fn net_namespace(_: &Row) -> Found {
     apart(|| unshare(CloneFlags::CLONE_NEWNET))
         .map_err(|errno| format!("unshare CLONE_NEWNET: {errno:?}"))

@@ -33,6 +33,8 @@ pub(super) const WANTED: &[&str] = &[
     "nft_nat",
     "nf_defrag_ipv4",
     "nf_defrag_ipv6",
+    "nf_conntrack",
+    "vsock_loopback",
 ];
 
 /// A module: its name, its bytes, the names of those it needs.
