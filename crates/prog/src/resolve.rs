@@ -8,9 +8,9 @@ use crate::maps::Maps;
 use bpfsmith_asm::isa::Order;
 use bpfsmith_asm::program::{Program, Section, Target};
 use bpfsmith_maps::Handle;
+use bpfsmith_uapi::MapType;
 use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::map::{MapShape, Name};
-use bpfsmith_uapi::MapType;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
