@@ -18,6 +18,7 @@ pub mod list;
 pub mod probe;
 pub mod target;
 
+mod answered;
 mod error;
 mod globals;
 mod hints;
@@ -25,7 +26,7 @@ mod ksyms;
 mod link;
 mod load;
 mod maps;
-mod near;
+pub mod near;
 mod prog;
 mod resolve;
 mod run;

@@ -265,7 +265,8 @@ impl<'a> Load<'a> {
             level: self.log_level,
             limit: self.log_limit,
         }
-        .run(&mut account)?;
+        .run(&mut account)
+        .map_err(|error| lacking(error, &resolved.missing))?;
         Ok(Prog::new(
             fd,
             self.program,
@@ -373,6 +374,18 @@ impl Attempt<'_> {
     fn refused(&self, errno: Errno, log: &[u8]) -> Error {
         Error::Refused(Box::new(Refusal::new(self.program, errno, log).quoted()))
     }
+}
+
+/// Where the verifier came to something that the kernel lacks, that is the reason: what it says
+/// itself is about what stands there instead.
+fn lacking(mut error: Error, missing: &[(usize, Error)]) -> Error {
+    if let Error::Refused(refusal) = &mut error
+        && let Some((_, lack)) = missing.iter().find(|(at, _)| Some(*at) == refusal.slot)
+    {
+        refusal.sentence = lack.to_string();
+        refusal.hint = None;
+    }
+    error
 }
 
 /// What the kernel demands of every program of a type.

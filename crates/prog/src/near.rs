@@ -4,14 +4,17 @@
 const MOST: usize = 3;
 
 /// Collects the names nearest to a wanted one.
-pub(crate) struct Nearest<'a> {
+#[derive(Debug)]
+pub struct Nearest<'a> {
     wanted: &'a str,
     limit: usize,
     found: Vec<(usize, String)>,
 }
 
 impl<'a> Nearest<'a> {
-    pub(crate) fn to(wanted: &'a str) -> Nearest<'a> {
+    /// Starts without any.
+    #[must_use]
+    pub fn to(wanted: &'a str) -> Nearest<'a> {
         Nearest {
             wanted,
             // A third of the letters may be wrong, but never all of them.
@@ -21,7 +24,7 @@ impl<'a> Nearest<'a> {
     }
 
     /// Looks at a name that does exist.
-    pub(crate) fn see(&mut self, name: &str) {
+    pub fn see(&mut self, name: &str) {
         let Some(distance) = self.distance(name) else {
             return;
         };
@@ -34,8 +37,9 @@ impl<'a> Nearest<'a> {
         }
     }
 
-    /// What was found, nearest first.
-    pub(crate) fn names(self) -> Vec<String> {
+    /// What was found, nearest first, three at most.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
         self.found.into_iter().map(|(_, name)| name).collect()
     }
 

@@ -1,11 +1,13 @@
 //! Names become numbers: maps, global data, kernel functions and variables.
 
+use crate::answered::{answered, poison};
 use crate::error::{Error, Result};
 use crate::globals::{Data, Initial};
 use crate::kernel::{self, Module};
 use crate::load::kernel_name;
 use crate::maps::Maps;
-use bpfsmith_asm::isa::Order;
+use bpfsmith_asm::isa::{Op, Order, Raw, Reg, Wide};
+use bpfsmith_asm::kernel::Question;
 use bpfsmith_asm::program::{Program, Section, Target};
 use bpfsmith_maps::Handle;
 use bpfsmith_uapi::MapType;
@@ -22,6 +24,8 @@ pub(crate) struct Resolved {
     /// The modules that it names, each open until the program is loaded: then the kernel holds
     /// them itself.
     pub(crate) modules: Vec<(Arc<Module>, OwnedFd)>,
+    /// What this kernel lacks, by slot: it matters if the verifier comes there.
+    pub(crate) missing: Vec<(usize, Error)>,
 }
 
 impl Resolved {
@@ -35,17 +39,59 @@ impl Resolved {
             insns: program.to_bytes(Order::HOST),
             data: Vec::new(),
             modules: Vec::new(),
+            missing: Vec::new(),
         };
         for section in program.sections() {
             let bytes = initial.bytes(section);
             let map = make_section(program, section, &bytes, token)?;
             resolved.data.push(Data::new(section, map));
         }
+        let is_testing = tests(program);
         for reloc in program.relocs() {
-            let filling = resolved.filling(program, maps, &reloc.target)?;
-            resolved.fill(reloc.at as usize, filling);
+            let slot = reloc.at as usize;
+            let done = match &reloc.target {
+                Target::Kernel(question) => resolved.answer(program, slot, question),
+                target => resolved
+                    .filling(program, maps, target)
+                    .map(|filling| resolved.fill(slot, filling)),
+            };
+            match done {
+                Err(error @ Error::Unknown { .. }) if is_testing => {
+                    resolved.lack(program, slot, &reloc.target);
+                    resolved.missing.push((slot, error));
+                }
+                done => done?,
+            }
         }
         Ok(resolved)
+    }
+
+    /// Writes what the kernel answers into the slot that asks.
+    fn answer(&mut self, program: &Program, slot: usize, question: &Question) -> Result<()> {
+        let raw = program.insns().get(slot).copied().unwrap_or_default();
+        let raw = answered(raw, question, kernel::answer::answer(question)?)?;
+        self.put(slot, raw);
+        Ok(())
+    }
+
+    /// Makes a slot harmless that needs what the kernel lacks: an address is null, everything else
+    /// refuses to run.
+    fn lack(&mut self, program: &Program, slot: usize, target: &Target) {
+        let raw = program.insns().get(slot).copied().unwrap_or_default();
+        let null = Op::Wide(Reg::n(raw.dst()), Wide::Imm(0)).encode();
+        self.put(
+            slot,
+            if matches!(target, Target::Ksym(_)) {
+                null.first
+            } else {
+                poison()
+            },
+        );
+    }
+
+    fn put(&mut self, slot: usize, raw: Raw) {
+        let at = slot * 8;
+        self.insns[at..at + 8].copy_from_slice(&raw.to_bytes(Order::HOST));
     }
 
     /// The fds that calls of modules' functions name by index. The kernel takes the index 0 for
@@ -125,6 +171,13 @@ impl Resolved {
         self.modules.push((module, fd));
         Ok(self.modules.len() - 1)
     }
+}
+
+/// Whether the program asks if something exists: then what it names may be missing, as long as the
+/// answer keeps the verifier away from there.
+fn tests(program: &Program) -> bool {
+    let mut targets = program.relocs().iter().map(|reloc| &reloc.target);
+    targets.any(|target| matches!(target, Target::Kernel(question) if question.ask.is_test()))
 }
 
 /// What stands in a slot for a name.

@@ -10,6 +10,7 @@ pub mod flags;
 pub mod layout;
 pub mod map;
 pub mod net;
+pub mod ops;
 pub mod record;
 pub mod structs;
 

@@ -2,6 +2,7 @@
 
 use super::line::{Line, Step, line};
 use super::state::{State, frame, written};
+use crate::answered::is_poison;
 use bpfsmith_asm::isa::Raw;
 
 /// How many steps of the way are kept.
@@ -69,7 +70,7 @@ pub(super) fn back<'a>(log: &'a str, insns: &[Raw]) -> Walk<'a> {
 fn fits(step: Step<'_>, insns: &[Raw]) -> bool {
     insns
         .get(step.slot)
-        .is_some_and(|raw| raw.code == step.code)
+        .is_some_and(|raw| raw.code == step.code || is_poison(step.text))
 }
 
 /// The way back, while it is walked.

@@ -7,6 +7,7 @@ use bpfsmith_sys::mmap::KernelBtf;
 use bpfsmith_uapi::Errno;
 use std::sync::{Arc, OnceLock};
 
+pub(crate) mod answer;
 mod module;
 mod named;
 
