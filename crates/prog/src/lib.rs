@@ -15,6 +15,7 @@ pub mod blame;
 pub mod elf;
 pub mod kernel;
 pub mod list;
+pub mod near;
 pub mod probe;
 pub mod target;
 
@@ -26,7 +27,6 @@ mod ksyms;
 mod link;
 mod load;
 mod maps;
-pub mod near;
 mod prog;
 mod resolve;
 mod run;
