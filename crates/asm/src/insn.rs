@@ -810,7 +810,9 @@ pub fn ld_wide(dst: Reg, from: Wide) -> Insn {
     Insn::op(Op::Wide(dst, from))
 }
 
-/// Loads the address of a kernel variable by name; it is found when the program is loaded.
+/// Loads the address of a kernel variable whose type the kernel knows, by name: `runqueues`, or
+/// `module:name` for one of that module. It is found when the program is loaded. For a
+/// per-CPU variable, `this_cpu_ptr` and `per_cpu_ptr` make it the address of one CPU's part.
 #[inline]
 #[track_caller]
 pub fn ld_ksym(dst: Reg, name: &'static str) -> Insn {
@@ -837,7 +839,8 @@ pub fn call(func: &Func) -> WithFunc<'_> {
     }
 }
 
-/// Calls a kernel function by name; it is found when the program is loaded.
+/// Calls a kernel function by name: `bpf_task_from_pid`, or `module:name` for one of that module.
+/// It is found when the program is loaded: in the kernel, or else in the one module that has it.
 #[inline]
 #[track_caller]
 pub fn call_kfunc(name: &'static str) -> Insn {

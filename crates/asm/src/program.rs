@@ -76,9 +76,9 @@ pub enum Target {
     MapValue(Name, u32),
     /// The address inside a global data section (`.data`, `.rodata`, `.bss`), at this offset.
     Section(&'static str, u32),
-    /// The kernel function of that name.
+    /// The kernel function of that name, `name` or `module:name`.
     Kfunc(String),
-    /// The address of the kernel variable of that name.
+    /// The address of the kernel variable of that name, `name` or `module:name`.
     Ksym(String),
     /// What the running kernel answers, added to the offset of an access or to a constant.
     Kernel(Question),

@@ -20,6 +20,8 @@ use nix::sys::socket::{
 };
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use trace::{CTX, attach, count, counted, for_this_thread, tally};
@@ -366,6 +368,42 @@ fn a_module_that_is_not_loaded_is_named() {
     let found = kernel::function("vmlinux:vfs_read").unwrap();
     assert_eq!(Some(found.id), kernel::btf().unwrap().find_func("vfs_read"));
     assert!(found.module.is_none());
+}
+
+/// Who runs this test again without any right says so here.
+const ROLE: &str = "BS_MODULES_ROLE";
+
+#[test]
+fn who_may_not_see_modules_is_told_so() {
+    if std::env::var_os(ROLE).is_some() {
+        let text = kernel::function("bpf_ct_relase").unwrap_err().to_string();
+        assert!(text.contains("modules were not searched"), "{text}");
+        // Those of the kernel itself are for everybody.
+        kernel::function("vfs_read").unwrap();
+        // Some machines show addresses to everybody.
+        match kernel::address("vfs_read") {
+            Ok(address) => assert_ne!(address, 0),
+            Err(hidden) => assert!(
+                hidden.to_string().contains("kernel.kptr_restrict"),
+                "{hidden}"
+            ),
+        }
+        return;
+    }
+    needs!(Root, Bpf, Btf);
+    let mut command = Command::new("/proc/self/exe");
+    command.args([
+        "--exact",
+        "who_may_not_see_modules_is_told_so",
+        "--nocapture",
+    ]);
+    command.env(ROLE, "nobody").uid(65534).gid(65534);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
 }
 
 static ADDRESS: Global<u64> = Global::rodata("address", 0);

@@ -214,6 +214,10 @@ rows! {
         | "kernel btf_id * is not a function"
         => "this kernel does not let {type} programs call that function: other program types may, \
             or another kernel has it";
+    "kfunc-module":
+        "BPF_CALL uses reserved fields"
+        => "before Linux 5.16 programs cannot call functions of modules; in bytes of one's own, the \
+            call has a field that must be 0";
     "gpl":
         "cannot call GPL-restricted function from non-GPL compatible program"
         | "cannot call non-GPL-restricted *"

@@ -183,6 +183,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "calling kernel function bpf_cpumask_create is not allowed",
     ),
     ("kfunc", "kernel btf_id 1 is not a function"),
+    ("kfunc-module", "BPF_CALL uses reserved fields"),
     (
         "gpl",
         "cannot call GPL-restricted function from non-GPL compatible program",
