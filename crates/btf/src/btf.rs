@@ -92,9 +92,22 @@ fn scan(types: &[u8], order: Order, sizes: &Sizes, first: u32) -> Result<Scan, E
     Ok(Scan { offsets, named })
 }
 
-/// No name is longer than twice this: otherwise a few bytes that all refer to one long name would
+/// No name has as many bytes as this: otherwise a few bytes that all refer to one long name would
 /// make reading slow. The kernel takes 512 bytes; lines of source are longer.
-const WINDOW: usize = 1 << 14;
+pub(crate) const LONG_NAME: usize = 1 << 14;
+
+/// Whether there is a name that is too long. Only what fills half of that can be part of one.
+fn has_long_name(strings: &[u8]) -> bool {
+    const HALF: usize = LONG_NAME / 2;
+    strings.chunks_exact(HALF).enumerate().any(|(at, half)| {
+        if until_zero(half).len() < HALF {
+            return false;
+        }
+        let (before, behind) = strings.split_at(at * HALF);
+        let before = before.iter().rev().take_while(|byte| **byte != 0).count();
+        before + until_zero(behind).len() >= LONG_NAME
+    })
+}
 
 fn check_strings(strings: &[u8], is_split: bool) -> Result<(), Error> {
     match strings {
@@ -105,11 +118,9 @@ fn check_strings(strings: &[u8], is_split: bool) -> Result<(), Error> {
         [_, ..] if is_split => {}
         _ => return Err(Error::Strings("does not start with a zero byte")),
     }
-    let mut windows = strings.chunks_exact(WINDOW);
-    if windows.all(|window| until_zero(window).len() < WINDOW) {
-        Ok(())
-    } else {
-        Err(Error::Strings("holds a name of more than 16384 bytes"))
+    match has_long_name(strings) {
+        false => Ok(()),
+        true => Err(Error::Strings("holds a name of more than 16383 bytes")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Builder`]: types to bytes.
 
-use crate::btf::Btf;
+use crate::btf::{Btf, LONG_NAME};
 use crate::header::HEADER;
 use crate::kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 use crate::shape::{Type, Variable};
@@ -21,6 +21,14 @@ pub enum BuildError {
     /// A zero byte ends names.
     #[error("build BTF: the name {0:?} contains a zero byte")]
     Name(String),
+    /// A name that [`Btf`] would refuse to read.
+    #[error("build BTF: the name {start:?}... has {len} bytes, and {} are the most", LONG_NAME - 1)]
+    LongName {
+        /// How it starts.
+        start: String,
+        /// How long it is.
+        len: usize,
+    },
     /// The count in a record has 16 bits.
     #[error("build BTF: {kind} {name:?} has {count} members, and the format ends at 65535")]
     TooMany {
@@ -170,6 +178,12 @@ impl Builder {
         }
         if text.contains('\0') {
             self.fail(BuildError::Name(text.to_owned()));
+            return 0;
+        }
+        if text.len() >= LONG_NAME {
+            let start = text.chars().take(16).collect();
+            let len = text.len();
+            self.fail(BuildError::LongName { start, len });
             return 0;
         }
         let offset = u32::try_from(self.strings.len())

@@ -1,5 +1,6 @@
 //! What can be wrong with BTF.
 
+use crate::graph::{DEPTH, STEPS};
 use crate::kind::{Kind, TypeId};
 use core::fmt;
 
@@ -143,8 +144,18 @@ pub enum Error {
         kind: Kind,
     },
     /// A type that contains itself, or refers to others too deeply or too often to follow.
-    #[error("follow type {0}: it contains itself, or nests too deeply")]
+    #[error(
+        "follow type {0}: it contains itself, nests more than {DEPTH} deep, or takes more than {STEPS} steps"
+    )]
     TooDeep(TypeId),
+    /// A type whose text would be too long, as when many members share one long name.
+    #[error("write type {id}: its text has more than {limit} bytes")]
+    TooLong {
+        /// The type.
+        id: TypeId,
+        /// The most bytes.
+        limit: usize,
+    },
     /// A type without a size.
     #[error("size of type {id}: a {kind} has no size")]
     NoSize {
@@ -242,6 +253,8 @@ mod tests {
                 kind: Kind(20),
             },
             Error::NoType(id),
+            Error::TooDeep(id),
+            Error::TooLong { id, limit: 9 },
             Error::SplitBase,
             Error::NoName {
                 name: "go".into(),

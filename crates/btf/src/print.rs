@@ -40,6 +40,11 @@ impl Budget {
 
     /// A long name counts more than a short one.
     fn name(&mut self, name: Name<'_>) -> Result<(), Error> {
-        self.spend(u32::try_from(name.len() / 16).unwrap_or(u32::MAX))
+        self.text(name.as_bytes())
+    }
+
+    /// So do other bytes that are written out.
+    fn text(&mut self, text: &[u8]) -> Result<(), Error> {
+        self.spend(u32::try_from(text.len() / 16).unwrap_or(u32::MAX))
     }
 }

@@ -119,6 +119,12 @@ impl<'a> Type<'a> {
         self.strings.name(self.name)
     }
 
+    /// Whether this is its name, without a look at more of the name than that.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        let rest = self.strings.tail(self.name).strip_prefix(name.as_bytes());
+        self.name != 0 && matches!(rest, Some([] | [0, ..]))
+    }
+
     /// The number of members, values or parameters.
     #[inline]
     #[must_use]

@@ -2,7 +2,8 @@
 //! walk goes on for ever.
 
 use bpfsmith_btf::{
-    Btf, Builder, Error, Ext, FwdKind, IntEncoding, Kind, Linkage, Number, TypeId, Variable,
+    Btf, Builder, Error, Ext, FwdKind, IntEncoding, Kind, Line, Linkage, Number, Order, TypeId,
+    Variable,
 };
 use bpfsmith_gate::needs;
 use proptest::prelude::*;
@@ -325,11 +326,56 @@ fn long_names_do_not_fill_the_memory() {
         btf.show(TypeId(2), &[0; 4]),
         Err(Error::TooDeep(_))
     ));
-    let error = Btf::parse(build(40_000)).expect_err("a long name");
-    assert!(
-        error.to_string().contains("more than 16384 bytes"),
-        "{error}"
-    );
+}
+
+/// The limit is the same wherever in the section the name lies, and for what is written and read.
+#[test]
+fn names_end_at_their_limit() {
+    const MOST: usize = 16_383;
+    for before in [0, 1, 8191, 8192, 16_000] {
+        let mut b = Builder::new();
+        b.typedef(&"a".repeat(before), TypeId::VOID);
+        b.typedef(&"n".repeat(MOST), TypeId::VOID);
+        let mut bytes = b.build().expect("bytes");
+        let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+        assert_eq!(btf.get(TypeId(2)).expect("a type").name().len(), MOST);
+        b.typedef(&"x".repeat(MOST + 1), TypeId::VOID);
+        let error = b.build().expect_err("a long name").to_string();
+        assert_eq!(
+            error,
+            "build BTF: the name \"xxxxxxxxxxxxxxxx\"... has 16384 bytes, and 16383 are the most"
+        );
+        // One byte more: the zero at the end moves.
+        bytes.pop();
+        bytes.extend(b"n\0");
+        let strings = u32::from_ne_bytes(bytes[20..24].try_into().expect("a word")) + 1;
+        bytes[20..24].copy_from_slice(&strings.to_ne_bytes());
+        let error = Btf::parse(bytes.as_slice()).expect_err("a long name");
+        assert!(
+            error.to_string().contains("more than 16383 bytes"),
+            "{error}"
+        );
+    }
+}
+
+/// Lines of source may be longer than names.
+#[test]
+fn long_lines_are_cut() {
+    let mut b = Builder::new();
+    let text = format!("a{}", "é".repeat(10_000));
+    let line = Line {
+        slot: 0,
+        file: "a.rs",
+        line: 1,
+        column: 1,
+        text: &text,
+    };
+    let lines = b.line_info([line]);
+    let bytes = b.build().expect("bytes");
+    let btf = Btf::parse(bytes.as_slice()).expect("BTF");
+    let at = Order::HOST.u32_at(&lines, 8).expect("a record");
+    let kept = btf.name_at(at).to_str().expect("text");
+    assert!(kept.len() == 16_383 && text.starts_with(kept));
 }
 
 /// An array of nothing has as many elements as it likes.

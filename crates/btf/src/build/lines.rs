@@ -1,6 +1,7 @@
 //! Function and line records: what makes the verifier quote the lines of a program.
 
 use super::{BuildError, Builder};
+use crate::btf::LONG_NAME;
 use crate::kind::TypeId;
 
 /// Bytes of one record of [`Builder::func_info`].
@@ -42,7 +43,8 @@ impl Builder {
     /// first slot of each function, and none for the second slot of a wide instruction.
     ///
     /// The texts become part of the BTF: call this before [`build`](Builder::build). Lines end at
-    /// 4194303 and columns at 1023; what is behind counts as the last one.
+    /// 4194303 and columns at 1023; what is behind counts as the last one. Texts end after 16383
+    /// bytes.
     pub fn line_info<'a>(&mut self, lines: impl IntoIterator<Item = Line<'a>>) -> Vec<u8> {
         let lines = lines.into_iter();
         let mut out =
@@ -71,6 +73,15 @@ impl Builder {
     }
 }
 
+/// As much of a text as can be read.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(LONG_NAME - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 /// Strings that were added before, by their place in memory: neighbouring lines share few, and those
 /// who share one mostly hand over the same bytes.
 struct Recent<'a> {
@@ -90,7 +101,7 @@ impl<'a> Recent<'a> {
         // Neighbours in memory are at least 16 bytes apart, if they are not small.
         let slot = &mut self.slots[text.as_ptr().addr() / 16 % Recent::SLOTS];
         if !std::ptr::eq(slot.0, text) || slot.1 == 0 {
-            *slot = (text, builder.string(text));
+            *slot = (text, builder.string(cut(text)));
         }
         slot.1
     }

@@ -21,6 +21,8 @@ pub(super) struct Fresh {
 struct Space<'a> {
     taken: HashSet<&'a [u8]>,
     made: HashSet<String>,
+    /// The last number behind each name, so that the next one is not looked for from the start.
+    numbers: HashMap<String, u32>,
 }
 
 impl<'a> Space<'a> {
@@ -30,20 +32,19 @@ impl<'a> Space<'a> {
         if is_valid && !self.is_made(name) && self.taken.insert(name.as_bytes()) {
             return None;
         }
-        let mut wanted = name.to_string();
-        if !is_valid {
-            wanted = identifier(&wanted);
-            if self.make(&wanted) {
-                return Some(wanted);
-            }
+        // This also cuts what is too long to be written again and again.
+        let wanted = identifier(&name.to_string());
+        if !is_valid && self.make(&wanted) {
+            return Some(wanted);
         }
-        let mut number: u32 = 2;
+        let mut number = self.numbers.get(&wanted).map_or(2, |last| last + 1);
         loop {
             let name = format!("{wanted}___{number}");
             if self.make(&name) {
+                self.numbers.insert(wanted, number);
                 return Some(name);
             }
-            number = number.saturating_add(1);
+            number += 1;
         }
     }
 

@@ -98,7 +98,9 @@ impl<'b, B: AsRef<[u8]>> Header<'b, B> {
         Ok(())
     }
 
-    fn deeper(&self, id: TypeId, depth: u32) -> Result<u32, Error> {
+    /// Every step counts: the ways through prototypes may double at each of them.
+    fn deeper(&mut self, id: TypeId, depth: u32) -> Result<u32, Error> {
+        self.left = self.left.checked_sub(1).ok_or(Error::TooDeep(id))?;
         depth.checked_sub(1).ok_or(Error::TooDeep(id))
     }
 

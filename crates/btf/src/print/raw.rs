@@ -14,17 +14,16 @@ impl<B: AsRef<[u8]>> Btf<B> {
     ///
     /// # Errors
     ///
-    /// When there is no such type.
+    /// When there is no such type, or its names are too long to be written out all.
     pub fn raw(&self, id: TypeId) -> Result<String, Error> {
         let ty = self.ty(id)?;
         let kind = ty.kind();
-        let mut out = format!("[{}] ", id.0);
-        // Writing to text does not fail.
+        let mut out = Text(String::new());
         let _ = match kind.name() {
-            Some(kind) => write!(out, "{kind} '{}'", shown(ty.name())),
-            None => write!(out, "{} '{}'", kind.0, shown(ty.name())),
+            Some(kind) => write!(out, "[{}] {kind} '{}'", id.0, shown(ty.name())),
+            None => write!(out, "[{}] {} '{}'", id.0, kind.0, shown(ty.name())),
         };
-        let _ = match ty.shape() {
+        let written = match ty.shape() {
             Shape::Int(int) => number(&mut out, int),
             Shape::Array(array) => write!(
                 out,
@@ -50,10 +49,12 @@ impl<B: AsRef<[u8]>> Btf<B> {
                 .target()
                 .map_or(Ok(()), |target| write!(out, " type_id={}", target.0)),
         };
-        Ok(out)
+        // Nothing else fails.
+        written.map_err(|_| Error::TooLong { id, limit: LONGEST })?;
+        Ok(out.0)
     }
 
-    fn variables(&self, out: &mut String, ty: &Type<'_>) -> core::fmt::Result {
+    fn variables(&self, out: &mut Text, ty: &Type<'_>) -> core::fmt::Result {
         write!(
             out,
             " size={} vlen={}",
@@ -68,6 +69,22 @@ impl<B: AsRef<[u8]>> Btf<B> {
                 write!(out, " ({kind} '{}')", shown(ty.name()))?;
             }
         }
+        Ok(())
+    }
+}
+
+/// The longest text of one type, in bytes: all its members may have the same long name.
+const LONGEST: usize = 1 << 24;
+
+/// Text up to that length.
+struct Text(String);
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        if self.0.len() + text.len() > LONGEST {
+            return Err(core::fmt::Error);
+        }
+        self.0.push_str(text);
         Ok(())
     }
 }
@@ -97,7 +114,7 @@ fn linkage(linkage: Linkage) -> &'static str {
     }
 }
 
-fn number(out: &mut String, int: Int) -> core::fmt::Result {
+fn number(out: &mut Text, int: Int) -> core::fmt::Result {
     let encoding = match int.encoding.0 {
         0 => "(none)",
         1 => "SIGNED",
@@ -112,7 +129,7 @@ fn number(out: &mut String, int: Int) -> core::fmt::Result {
     )
 }
 
-fn members(out: &mut String, ty: &Type<'_>) -> core::fmt::Result {
+fn members(out: &mut Text, ty: &Type<'_>) -> core::fmt::Result {
     write!(
         out,
         " size={} vlen={}",
@@ -130,7 +147,7 @@ fn members(out: &mut String, ty: &Type<'_>) -> core::fmt::Result {
     Ok(())
 }
 
-fn constants(out: &mut String, ty: &Type<'_>) -> core::fmt::Result {
+fn constants(out: &mut Text, ty: &Type<'_>) -> core::fmt::Result {
     let size = ty.own_size().unwrap_or(0);
     let (sign, suffix) = match (ty.flag(), ty.kind()) {
         (true, crate::kind::Kind::ENUM64) => ("SIGNED", "LL"),
@@ -150,7 +167,7 @@ fn constants(out: &mut String, ty: &Type<'_>) -> core::fmt::Result {
     Ok(())
 }
 
-fn params(out: &mut String, ty: &Type<'_>) -> core::fmt::Result {
+fn params(out: &mut Text, ty: &Type<'_>) -> core::fmt::Result {
     let result = ty.target().unwrap_or(TypeId::VOID).0;
     write!(out, " ret_type_id={result} vlen={}", ty.len())?;
     for param in ty.params() {

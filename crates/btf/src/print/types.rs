@@ -99,6 +99,9 @@ pub(super) fn tabs(indent: usize) -> String {
 
 impl<B: AsRef<[u8]>> Printer<'_, B> {
     pub(super) fn definition(&mut self, ty: &Type<'_>) -> Result<String, Error> {
+        // A section may hold the same variable again and again.
+        self.budget.step(DEPTH)?;
+        self.budget.name(ty.name())?;
         let name = self.name(ty);
         let id = ty.id();
         let spot = Spot::default();

@@ -75,7 +75,7 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
         match ty.shape() {
             Shape::Int(int) => {
                 let bytes = self.take(id, bytes, int.size)?;
-                self.int(int, bytes, order);
+                self.int(int, bytes, order)?;
             }
             Shape::Ptr(_) => {
                 let value = number(self.take(id, bytes, 8)?, order).unwrap_or(0);
@@ -86,7 +86,7 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
                 let value = number(bytes, order).unwrap_or(0);
                 self.constant(&ty, values, value, size.min(16) * 8)?;
             }
-            Shape::Float(size) => self.float(self.take(id, bytes, size)?, order),
+            Shape::Float(size) => self.float(self.take(id, bytes, size)?, order)?,
             Shape::Array(array) => self.array(id, array, bytes, depth)?,
             Shape::Struct(size, members) | Shape::Union(size, members) => {
                 let bytes = self.take(id, bytes, size)?;
@@ -120,7 +120,7 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
                 Kind::TYPEDEF
                     if ["__be16", "__be32", "__be64"]
                         .iter()
-                        .any(|be| ty.name() == *be) =>
+                        .any(|be| ty.is_named(be)) =>
                 {
                     return Ok(Order::Big);
                 }
@@ -133,17 +133,24 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
         Ok(self.btf.order())
     }
 
-    fn int(&mut self, int: Int, bytes: &[u8], order: Order) {
+    fn int(&mut self, int: Int, bytes: &[u8], order: Order) -> Result<(), Error> {
         let Some(value) = number(bytes, order) else {
             // Wider than any number of C.
-            let _ = write!(self.out, "\"{}\"", bytes.escape_ascii());
-            return;
+            return self.escaped(bytes);
         };
         self.bits(
             int,
             value >> u32::from(int.bit_offset).min(127),
             int.bits.into(),
         );
+        Ok(())
+    }
+
+    /// Bytes that are no number. Many members may lie over the same ones.
+    fn escaped(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.budget.text(bytes)?;
+        let _ = write!(self.out, "\"{}\"", bytes.escape_ascii());
+        Ok(())
     }
 
     /// The lowest bits of a number by the encoding of its type.
@@ -195,14 +202,15 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
         Ok(())
     }
 
-    fn float(&mut self, bytes: &[u8], order: Order) {
+    fn float(&mut self, bytes: &[u8], order: Order) -> Result<(), Error> {
         let value = number(bytes, order).unwrap_or(0).to_le_bytes();
         let [a, b, c, d, e, f, g, h, ..] = value;
         let _ = match bytes.len() {
             4 => write!(self.out, "{}", f32::from_le_bytes([a, b, c, d])),
             8 => write!(self.out, "{}", f64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            _ => write!(self.out, "\"{}\"", bytes.escape_ascii()),
+            _ => return self.escaped(bytes),
         };
+        Ok(())
     }
 
     fn array(&mut self, id: TypeId, array: Array, bytes: &[u8], depth: u32) -> Result<(), Error> {
@@ -211,14 +219,11 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
         let bytes = self.take(id, bytes, all)?;
         if self.is_text(array.element)? {
             let text = crate::names::until_zero(bytes);
-            match core::str::from_utf8(text) {
-                Ok(text) => {
-                    let _ = write!(self.out, "{text:?}");
-                }
-                Err(_) => {
-                    let _ = write!(self.out, "\"{}\"", text.escape_ascii());
-                }
-            }
+            let Ok(text) = core::str::from_utf8(text) else {
+                return self.escaped(text);
+            };
+            self.budget.text(text.as_bytes())?;
+            let _ = write!(self.out, "{text:?}");
             return Ok(());
         }
         self.out.push('{');
@@ -236,7 +241,7 @@ impl<B: AsRef<[u8]>> Printer<'_, B> {
         let ty = self.btf.resolve(element)?;
         Ok(match ty.shape() {
             Shape::Int(int) => {
-                int.size == 1 && (ty.name() == "char" || int.encoding.contains(IntEncoding::CHAR))
+                int.size == 1 && (ty.is_named("char") || int.encoding.contains(IntEncoding::CHAR))
             }
             _ => false,
         })
