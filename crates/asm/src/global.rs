@@ -3,6 +3,8 @@
 use crate::code::{Code, Splice};
 use crate::insn::{Extra, Insn};
 use crate::isa::{Op, Reg, Wide};
+use bpfsmith_uapi::Width;
+use bpfsmith_uapi::record::{Described, Type};
 use std::panic::Location;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -20,6 +22,7 @@ pub struct Global<T> {
     section: &'static str,
     name: &'static str,
     value: Option<T>,
+    ty: Option<Type>,
 }
 
 impl<T: IntoBytes + Immutable> Global<T> {
@@ -30,6 +33,7 @@ impl<T: IntoBytes + Immutable> Global<T> {
             section: ".data",
             name,
             value: Some(value),
+            ty: None,
         }
     }
 
@@ -40,6 +44,7 @@ impl<T: IntoBytes + Immutable> Global<T> {
             section: ".rodata",
             name,
             value: Some(value),
+            ty: None,
         }
     }
 }
@@ -52,6 +57,7 @@ impl<T: FromZeros> Global<T> {
             section: ".bss",
             name,
             value: None,
+            ty: None,
         }
     }
 }
@@ -68,6 +74,36 @@ impl<T> Global<T> {
     pub const fn section(&self) -> &'static str {
         self.section
     }
+
+    /// The same variable, with the members of its type told to the kernel, so that others can print
+    /// them by name. Without this, one that looks like a number is told as one without a sign, and
+    /// others as bytes.
+    ///
+    /// ```
+    /// # use bpfsmith_asm::dsl::*;
+    /// static LEVEL: Global<i32> = Global::data("level", -1).described();
+    /// # let _ = &LEVEL;
+    /// ```
+    #[must_use]
+    pub const fn described(mut self) -> Global<T>
+    where
+        T: Described,
+    {
+        self.ty = Some(T::TYPE);
+        self
+    }
+
+    /// What the kernel is told of the bytes, if they are a number or described.
+    const fn known_type(&self) -> Option<Type> {
+        match (self.ty, size_of::<T>(), align_of::<T>()) {
+            (Some(ty), ..) => Some(ty),
+            (_, 1, 1) => Some(Type::Unsigned(Width::B)),
+            (_, 2, 2) => Some(Type::Unsigned(Width::H)),
+            (_, 4, 4) => Some(Type::Unsigned(Width::W)),
+            (_, 8, 8) => Some(Type::Unsigned(Width::DW)),
+            _ => None,
+        }
+    }
 }
 
 /// A variable as a program needs it.
@@ -77,6 +113,7 @@ pub(crate) struct GlobalDef {
     pub(crate) name: &'static str,
     pub(crate) bytes: Vec<u8>,
     pub(crate) align: usize,
+    pub(crate) ty: Option<Type>,
     pub(crate) at: &'static Location<'static>,
 }
 
@@ -114,6 +151,7 @@ impl<T: IntoBytes + Immutable> Splice for LdGlobal<'_, T> {
             name: self.global.name,
             bytes,
             align: align_of::<T>(),
+            ty: self.global.known_type(),
             at: self.insn.at,
         });
         code.push(self.insn);

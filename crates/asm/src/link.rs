@@ -539,6 +539,8 @@ impl<'a> Linker<'a> {
         self.resolve_labels();
         self.refuse_empty_functions();
         let sections = self.sections();
+        let globals = self.globals.iter();
+        let types = globals.filter_map(|def| Some((def.name, def.ty?)));
         let mut program = Program {
             name: name.to_owned(),
             kind,
@@ -548,6 +550,7 @@ impl<'a> Linker<'a> {
             funcs: self.funcs,
             maps: self.maps,
             sections,
+            types: types.collect(),
             lines: self.lines,
             frames: self.frames,
             net: self.net,

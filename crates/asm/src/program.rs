@@ -5,6 +5,7 @@ use crate::isa::{Order, Raw};
 use crate::kernel::Question;
 use bpfsmith_uapi::ProgType;
 use bpfsmith_uapi::map::{MapShape, Name};
+use bpfsmith_uapi::record::Type;
 use std::borrow::Cow;
 use std::panic::Location;
 
@@ -22,6 +23,8 @@ pub struct Program {
     pub(crate) funcs: Vec<Function>,
     pub(crate) maps: Vec<MapShape>,
     pub(crate) sections: Vec<Section>,
+    /// The types of global variables, as far as they are known.
+    pub(crate) types: Vec<(&'static str, Type)>,
     /// One entry per slot, or none at all for a program without sources.
     pub(crate) lines: Vec<Line>,
     pub(crate) frames: Vec<Frame>,
@@ -109,6 +112,7 @@ impl Program {
             funcs: Vec::new(),
             maps: Vec::new(),
             sections: Vec::new(),
+            types: Vec::new(),
             lines: Vec::new(),
             frames: Vec::new(),
             net: Vec::new(),
@@ -180,6 +184,13 @@ impl Program {
     #[must_use]
     pub fn sections(&self) -> &[Section] {
         &self.sections
+    }
+
+    /// What the bytes of a global variable mean, if the program knows.
+    #[must_use]
+    pub fn global_type(&self, name: &str) -> Option<Type> {
+        let found = self.types.iter().find(|(known, _)| *known == name);
+        found.map(|(_, ty)| *ty)
     }
 
     /// What the checker found that a kernel may or may not refuse.

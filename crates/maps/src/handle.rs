@@ -2,6 +2,7 @@
 
 use crate::describe;
 use crate::error::{Error, Object, Operation, Problem, Result};
+use bpfsmith_btf::TypeId;
 use bpfsmith_sys::info::{self, MapInfo};
 use bpfsmith_sys::map::{self as raw, Create, Facts};
 use bpfsmith_sys::{Failed, object};
@@ -52,6 +53,19 @@ pub struct Options<'a> {
     pub token: Option<BorrowedFd<'a>>,
     /// The SHA-256 of the only program that may use the map. Linux 6.18.
     pub exclusive: &'a [u8],
+    /// Types that the kernel has already, instead of those that the definition describes.
+    pub types: Option<Types<'a>>,
+}
+
+/// The types of a map's keys and values, in BTF that was loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Types<'a> {
+    /// The BTF.
+    pub btf: BorrowedFd<'a>,
+    /// The type of a key; [`VOID`](TypeId::VOID) for a section of global data.
+    pub key: TypeId,
+    /// The type of a value.
+    pub value: TypeId,
 }
 
 impl AsFd for Handle {
@@ -85,7 +99,14 @@ impl Handle {
             }
             _ => None,
         };
-        let types = describe::load(shape, options.token)?;
+        let types = match options.types {
+            Some(_) => None,
+            None => describe::load(shape, options.token)?,
+        };
+        let types = types
+            .as_ref()
+            .map(describe::Loaded::types)
+            .or(options.types);
         let create = Create {
             kind: shape.kind.0,
             key: shape.key,
@@ -95,9 +116,7 @@ impl Handle {
             name: padded(shape.name),
             inner: options.inner.or(template.as_ref().map(AsFd::as_fd)),
             numa_node: options.numa_node.unwrap_or(0),
-            btf: types
-                .as_ref()
-                .map(|types| (types.fd.as_fd(), types.key, types.value)),
+            btf: types.map(|types| (types.btf, types.key.0, types.value.0)),
             extra: shape.extra,
             token: options.token,
             exclusive: options.exclusive,

@@ -47,7 +47,7 @@ mod walk;
 
 pub use batch::{Batch, Batches, PerCpuBatch, PerCpuBatches, Way};
 pub use error::{Error, Object, Operation, Problem, Result};
-pub use handle::{Described, Handle, Options, Origin};
+pub use handle::{Described, Handle, Options, Origin, Types};
 #[doc(hidden)]
 pub use hint::hints;
 pub use map::{Locked, Map};

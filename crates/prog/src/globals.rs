@@ -1,10 +1,18 @@
-//! Global variables of a loaded program: their places, first values, and memory shared with it.
+//! Global variables: their places, types and first values, and the memory that a loaded program
+//! shares.
 
 use crate::error::{Error, Result};
+use crate::load::kernel_name;
+use crate::tell::Told;
 use bpfsmith_asm::global::Global;
 use bpfsmith_asm::program::{Program, Section};
+use bpfsmith_btf::{Builder, Linkage, Number, TypeId, Variable, identifier};
 use bpfsmith_maps::Handle;
 use bpfsmith_sys::mmap::{Shared, Write};
+use bpfsmith_uapi::MapType;
+use bpfsmith_uapi::flags::map_create;
+use bpfsmith_uapi::map::{MapShape, Name};
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -73,6 +81,94 @@ impl Data {
         })?;
         Ok(self.memory.get_or_init(|| memory))
     }
+}
+
+/// Tells the variables of each section by name and type.
+pub(crate) fn describe(builder: &mut Builder, program: &Program) -> Vec<(&'static str, TypeId)> {
+    let sections = program.sections().iter();
+    sections
+        .filter_map(|section| Some((section.name, describe_section(builder, program, section)?)))
+        .collect()
+}
+
+/// One section; `None` if it has no variables that the kernel would take.
+fn describe_section(builder: &mut Builder, program: &Program, section: &Section) -> Option<TypeId> {
+    let mut symbols: Vec<_> = section.symbols.iter().collect();
+    symbols.sort_by_key(|symbol| symbol.1);
+    let mut variables = Vec::new();
+    let mut end = 0;
+    for (name, offset, size) in symbols {
+        let (offset, size) = (*offset, *size);
+        // Text may give two variables one place; the kernel takes the first.
+        if size == 0 || offset < end {
+            continue;
+        }
+        end = offset.saturating_add(size);
+        let mut ty = if let Some(ty) = program.global_type(name) {
+            builder.described(&ty)
+        } else {
+            let byte = builder.number(Number::U8);
+            builder.list(byte, size)
+        };
+        if section.name == ".rodata" {
+            ty = builder.constant(ty);
+        }
+        let ty = builder.var(&identifier(name), ty, Linkage::GLOBAL);
+        variables.push(Variable { ty, offset, size });
+    }
+    let size = u32::try_from(section.bytes.len()).ok()?;
+    (!variables.is_empty()).then(|| builder.data_sec(section.name, size, &variables))
+}
+
+/// Makes the one-element map that holds a section, and writes its first bytes.
+pub(crate) fn make_section(
+    program: &Program,
+    section: &Section,
+    bytes: &[u8],
+    told: &Told,
+    token: Option<BorrowedFd<'_>>,
+) -> Result<Handle> {
+    let is_constant = section.name == ".rodata";
+    let name = section_name(program.name(), section.name)?;
+    let value = u32::try_from(bytes.len()).map_err(|_| Error::Argument {
+        what: section.name,
+        problem: "a section of global data is at most 4 GB".to_owned(),
+    })?;
+    let shape = MapShape {
+        flags: map_create::BPF_F_MMAPABLE
+            | if is_constant {
+                map_create::BPF_F_RDONLY_PROG
+            } else {
+                0
+            },
+        ..MapShape::new(MapType::ARRAY, name, 4, value, 1)
+    };
+    let options = bpfsmith_maps::Options {
+        token,
+        types: told.section(section.name),
+        ..bpfsmith_maps::Options::default()
+    };
+    let map = Handle::create_with(&shape, &options)?;
+    let failed = |failed| Error::call(failed, "map", format!("\"{name}\""));
+    if bytes.iter().any(|&byte| byte != 0) {
+        map.raw().update(&[0; 4], bytes, 0).map_err(failed)?;
+    }
+    if is_constant {
+        map.freeze()?;
+    }
+    Ok(map)
+}
+
+/// `program.rodata`, the program's name cut so that the section's stays whole.
+fn section_name(program: &str, section: &'static str) -> Result<Name> {
+    let bytes = kernel_name(program);
+    let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(15);
+    let kept = length.min(15_usize.saturating_sub(section.len()));
+    let text: String = bytes[..kept].iter().map(|&byte| char::from(byte)).collect();
+    Name::new(&(text + section)).ok_or(Error::Argument {
+        what: section,
+        problem: "is no name of a section".to_owned(),
+    })
 }
 
 /// Where a variable lies in its section.

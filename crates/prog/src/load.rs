@@ -46,7 +46,7 @@ pub struct Load<'a> {
     initial: Initial,
 }
 
-/// Whether the kernel learns functions and source lines.
+/// Whether the kernel learns functions, source lines, and names and types of global variables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lines {
     /// It does, where it can read BTF and the program has lines. Each comes with its text where the
@@ -76,7 +76,7 @@ pub struct Account {
     pub stats: Stats,
     /// The lines that the kernel was told, and with which texts.
     pub lines: Quoted,
-    /// Why the kernel was not told functions and lines, where it was to be.
+    /// Why the kernel was not told functions, lines and global variables, where it was to be.
     pub lines_refused: Option<Errno>,
 }
 
@@ -205,7 +205,7 @@ impl<'a> Load<'a> {
         Ok(self)
     }
 
-    /// With or without functions and source lines for the kernel.
+    /// With or without functions, source lines and global variables for the kernel.
     #[must_use]
     pub fn lines(mut self, lines: Lines) -> Load<'a> {
         self.lines = lines;
@@ -232,7 +232,7 @@ impl<'a> Load<'a> {
             maps.agree(self.program, shape)?;
         }
         let told = Told::new(self.program, self.lines, self.context, self.token);
-        let resolved = Resolved::new(self.program, maps, &self.initial, self.token)?;
+        let resolved = Resolved::new(self.program, maps, &self.initial, &told, self.token)?;
         let mut account = Account {
             lines: told.quoted,
             lines_refused: told.refused,

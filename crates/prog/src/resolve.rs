@@ -2,17 +2,13 @@
 
 use crate::answered::{answered, poison};
 use crate::error::{Error, Result};
-use crate::globals::{Data, Initial};
+use crate::globals::{Data, Initial, make_section};
 use crate::kernel::{self, Module};
-use crate::load::kernel_name;
 use crate::maps::Maps;
+use crate::tell::Told;
 use bpfsmith_asm::isa::{Op, Order, Raw, Reg, Wide};
 use bpfsmith_asm::kernel::Question;
-use bpfsmith_asm::program::{Program, Section, Target};
-use bpfsmith_maps::Handle;
-use bpfsmith_uapi::MapType;
-use bpfsmith_uapi::flags::map_create;
-use bpfsmith_uapi::map::{MapShape, Name};
+use bpfsmith_asm::program::{Program, Target};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -33,6 +29,7 @@ impl Resolved {
         program: &Program,
         maps: &Maps,
         initial: &Initial,
+        told: &Told,
         token: Option<BorrowedFd<'_>>,
     ) -> Result<Resolved> {
         let mut resolved = Resolved {
@@ -43,7 +40,7 @@ impl Resolved {
         };
         for section in program.sections() {
             let bytes = initial.bytes(section);
-            let map = make_section(program, section, &bytes, token)?;
+            let map = make_section(program, section, &bytes, told, token)?;
             resolved.data.push(Data::new(section, map));
         }
         let is_testing = tests(program);
@@ -198,53 +195,4 @@ impl From<i32> for Filling {
             next: None,
         }
     }
-}
-
-/// Makes the one-element map that holds a section, and writes its first bytes.
-fn make_section(
-    program: &Program,
-    section: &Section,
-    bytes: &[u8],
-    token: Option<BorrowedFd<'_>>,
-) -> Result<Handle> {
-    let is_constant = section.name == ".rodata";
-    let name = section_name(program.name(), section.name)?;
-    let value = u32::try_from(bytes.len()).map_err(|_| Error::Argument {
-        what: section.name,
-        problem: "a section of global data is at most 4 GB".to_owned(),
-    })?;
-    let shape = MapShape {
-        flags: map_create::BPF_F_MMAPABLE
-            | if is_constant {
-                map_create::BPF_F_RDONLY_PROG
-            } else {
-                0
-            },
-        ..MapShape::new(MapType::ARRAY, name, 4, value, 1)
-    };
-    let options = bpfsmith_maps::Options {
-        token,
-        ..bpfsmith_maps::Options::default()
-    };
-    let map = Handle::create_with(&shape, &options)?;
-    let failed = |failed| Error::call(failed, "map", format!("\"{name}\""));
-    if bytes.iter().any(|&byte| byte != 0) {
-        map.raw().update(&[0; 4], bytes, 0).map_err(failed)?;
-    }
-    if is_constant {
-        map.freeze()?;
-    }
-    Ok(map)
-}
-
-/// `program.rodata`, the program's name cut so that the section's stays whole.
-fn section_name(program: &str, section: &'static str) -> Result<Name> {
-    let bytes = kernel_name(program);
-    let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(15);
-    let kept = length.min(15_usize.saturating_sub(section.len()));
-    let text: String = bytes[..kept].iter().map(|&byte| char::from(byte)).collect();
-    Name::new(&(text + section)).ok_or(Error::Argument {
-        what: section,
-        problem: "is no name of a section".to_owned(),
-    })
 }

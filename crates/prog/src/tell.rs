@@ -1,16 +1,18 @@
 //! What the kernel is told of a program: its functions, its lines, and its global variables.
 
+use crate::globals;
 use crate::load::Lines;
 use crate::source::{self, NoSource, Source};
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::isa::{Callee, Op, Wide};
 use bpfsmith_asm::program::{Line, Program};
 use bpfsmith_btf::{Builder, IntEncoding, Linkage, TypeId, identifier};
+use bpfsmith_maps::Types;
 use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::prog::Log;
 use bpfsmith_uapi::Errno;
 use std::borrow::Cow;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// BTF that the kernel took, and the records that refer to it.
@@ -21,6 +23,8 @@ pub(crate) struct Told {
     pub(crate) lines: Vec<u8>,
     pub(crate) quoted: Quoted,
     pub(crate) refused: Option<Errno>,
+    /// The sections of global data, with their types.
+    sections: Vec<(&'static str, TypeId)>,
 }
 
 /// The lines that the kernel was told, by their texts.
@@ -36,7 +40,7 @@ pub struct Quoted {
 }
 
 impl Told {
-    /// Makes the records of functions, and those of lines if they are to be told. Where the kernel
+    /// Tells functions, and if it is wanted lines and global variables. Where the kernel
     /// does not take them, the program goes without, and the account says so.
     ///
     /// With the name of the context's structure, the main function is a global one that takes it:
@@ -49,12 +53,13 @@ impl Told {
         token: Option<BorrowedFd<'_>>,
     ) -> Told {
         let mut told = Told::default();
+        let has_data = lines != Lines::Kept && !program.sections().is_empty();
         let has_lines = lines != Lines::Kept && !program.lines().is_empty();
         let has_callbacks = || {
             let mut ops = ops(program.insns());
             ops.any(|op| matches!(op, Ok((_, Op::Wide(_, Wide::Func(_))))))
         };
-        if !has_lines && context.is_none() && !has_callbacks() {
+        if !has_lines && !has_data && context.is_none() && !has_callbacks() {
             return told;
         }
         let mut builder = Builder::new();
@@ -63,6 +68,10 @@ impl Told {
         let mut quoted = Quoted::default();
         if has_lines {
             (records, quoted) = line_records(&mut builder, program, lines);
+        }
+        let mut sections = Vec::new();
+        if has_data {
+            sections = globals::describe(&mut builder, program);
         }
         let Ok(blob) = builder.build() else {
             told.refused = Some(Errno::E2BIG);
@@ -75,12 +84,23 @@ impl Told {
                 lines: records,
                 quoted,
                 refused: None,
+                sections,
             },
             Err(failed) => Told {
                 refused: Some(failed.errno),
                 ..told
             },
         }
+    }
+
+    /// What the kernel knows of a section.
+    pub(crate) fn section(&self, name: &str) -> Option<Types<'_>> {
+        let (_, value) = self.sections.iter().find(|(known, _)| *known == name)?;
+        Some(Types {
+            btf: self.btf.as_ref()?.as_fd(),
+            key: TypeId::VOID,
+            value: *value,
+        })
     }
 }
 

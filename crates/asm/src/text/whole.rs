@@ -55,6 +55,7 @@ pub fn program(source: &str) -> Result<Program, Report> {
         funcs,
         maps: text.maps,
         sections: text.sections,
+        types: Vec::new(),
         lines: Vec::new(),
         frames: Vec::new(),
         net: Vec::new(),

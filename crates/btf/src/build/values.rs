@@ -1,7 +1,8 @@
 //! Types of map keys and values: numbers, arrays and structures as Rust describes them.
 
-use super::Builder;
+use super::{Builder, identifier};
 use crate::kind::{IntEncoding, TypeId};
+use bpfsmith_uapi::record::{Record, Type};
 use bpfsmith_uapi::{Field, Layout, Width};
 
 /// A type of one number.
@@ -81,6 +82,52 @@ impl Builder {
     fn network(&mut self, name: &str, number: Number) -> TypeId {
         let number = self.number(number);
         self.typedef(name, number)
+    }
+
+    /// A type as Rust describes it.
+    pub fn described(&mut self, ty: &Type) -> TypeId {
+        match ty {
+            Type::Unsigned(width) => self.number(match width {
+                Width::B => Number::U8,
+                Width::H => Number::U16,
+                Width::W => Number::U32,
+                Width::DW => Number::U64,
+            }),
+            Type::Signed(width) => self.number(match width {
+                Width::B => Number::I8,
+                Width::H => Number::I16,
+                Width::W => Number::I32,
+                Width::DW => Number::I64,
+            }),
+            Type::Network(width) => self.number(match width {
+                Width::B => Number::U8,
+                Width::H => Number::Be16,
+                Width::W => Number::Be32,
+                Width::DW => Number::Be64,
+            }),
+            Type::Array(element, len) => {
+                let element = self.described(element);
+                self.list(element, *len)
+            }
+            Type::Struct(record) => self.described_structure(record),
+        }
+    }
+
+    fn described_structure(&mut self, record: &Record) -> TypeId {
+        let fields = record.layout.fields.iter().zip(record.types);
+        let members: Vec<(String, TypeId, u32)> = fields
+            .map(|(field, ty)| {
+                // A keyword of Rust that names a field: the kernel takes it without its mark.
+                let name = field.name.strip_prefix("r#").unwrap_or(field.name);
+                (identifier(name), self.described(ty), field.offset.into())
+            })
+            .collect();
+        let members = members.iter();
+        let members: Vec<(&str, TypeId, u32)> = members
+            .map(|(name, ty, offset)| (name.as_str(), *ty, *offset))
+            .collect();
+        let size = u32::try_from(record.layout.size).unwrap_or(u32::MAX);
+        self.structure(&identifier(record.layout.name), size, members)
     }
 
     /// An array with the usual index type.
