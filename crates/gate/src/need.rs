@@ -125,6 +125,8 @@ needs_table! {
     StructOps, 5.6, [BPF_JIT, DEBUG_INFO_BTF], struct_ops, BUILT;
     /// Such interfaces, registered by a link.
     StructOpsLink, 6.4, [BPF_JIT, DEBUG_INFO_BTF], struct_ops, NEWER;
+    /// The interface that exists to test such implementations.
+    DummyOps, 5.16, [BPF_JIT, DEBUG_INFO_BTF, NET], dummy_ops, BUILT;
     /// Programs that choose the socket of a new connection.
     SkLookup, 5.9, [INET], sk_lookup, NEWER;
     /// Maps of sockets, with parser and verdict programs.

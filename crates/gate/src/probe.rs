@@ -402,6 +402,11 @@ fn security(to: AttachType) -> Found {
     }
 }
 
+pub(crate) fn dummy_ops(row: &Row) -> Found {
+    facts(row)?;
+    types::id(Kind::Struct, "bpf_struct_ops_bpf_dummy_ops").map(drop)
+}
+
 pub(crate) fn struct_ops(row: &Row) -> Found {
     facts(row)?;
     types::id(Kind::Struct, "bpf_struct_ops_tcp_congestion_ops").map(drop)

@@ -37,6 +37,20 @@ pub enum Error {
         /// What to do next.
         hint: &'static str,
     },
+    /// Neither the kernel nor a module has a structure of functions of that name.
+    NoOps {
+        /// Its name.
+        name: String,
+        /// Those that there are.
+        has: Vec<String>,
+    },
+    /// A member of a structure of functions cannot be what it is to be.
+    Operation {
+        /// The member: `tcp_congestion_ops.ssthresh`.
+        member: String,
+        /// Why.
+        cause: Box<Error>,
+    },
     /// The program names a map that the set does not hold.
     MissingMap {
         /// The program that was to be loaded, if that was the occasion.
@@ -118,6 +132,7 @@ impl Error {
             Error::Kernel(kernel) => Some(kernel.errno),
             Error::Map(error) => error.errno(),
             Error::Net(error) => error.errno(),
+            Error::Operation { cause, .. } => cause.errno(),
             _ => None,
         }
     }
@@ -179,6 +194,27 @@ impl fmt::Display for Error {
                 }
                 write!(f, "{hint})")
             }
+            Error::NoOps { name, has } => {
+                write!(
+                    f,
+                    "this kernel has no struct_ops named \"{name}\"; it has: "
+                )?;
+                match has.as_slice() {
+                    [] => write!(
+                        f,
+                        "none (they need CONFIG_BPF_JIT and CONFIG_DEBUG_INFO_BTF)"
+                    ),
+                    has => write!(
+                        f,
+                        "{} (others come with newer kernels, other options, or modules)",
+                        has.join(", ")
+                    ),
+                }
+            }
+            Error::Operation { member, cause } => {
+                write!(f, "{member}: ")?;
+                cause.fmt(f)
+            }
             Error::MissingMap { program, map } => {
                 if let Some(program) = program {
                     write!(f, "load {program}: ")?;
@@ -239,6 +275,7 @@ impl std::error::Error for Error {
             Error::Map(error) => Some(error),
             Error::Net(error) => Some(error),
             Error::Btf { cause, .. } => Some(cause),
+            Error::Operation { cause, .. } => Some(cause.as_ref()),
             Error::Kernel(kernel) => Some(&kernel.errno),
             _ => None,
         }

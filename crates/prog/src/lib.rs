@@ -16,6 +16,7 @@ pub mod elf;
 pub mod kernel;
 pub mod list;
 pub mod near;
+pub mod ops;
 pub mod probe;
 pub mod target;
 

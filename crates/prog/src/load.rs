@@ -129,6 +129,12 @@ impl<'a> Load<'a> {
         Ok(self)
     }
 
+    /// For a hook that is no target of its own.
+    pub(crate) fn hook(mut self, hook: Hook) -> Load<'a> {
+        self.hook = Some(hook);
+        self
+    }
+
     /// Under another license. Helpers that need the GPL are refused then, unless it is compatible:
     /// `Dual BSD/GPL`, `GPL v2`, `Dual MIT/GPL`, …
     ///

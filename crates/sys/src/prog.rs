@@ -213,7 +213,6 @@ pub fn test_run(
         data: 0,
         ctx: 0,
     };
-    let size = |bytes: &[u8]| length(cmd, bytes).map_err(|failed| (failed, none));
     // The arguments of a `STRUCT_OPS` function may be addresses, which the kernel writes to.
     if !run.ctx.is_empty() {
         let about = info::prog(prog).map_err(|failed| (failed, none))?;
@@ -222,6 +221,24 @@ pub fn test_run(
             return Err((Failed { cmd, errno }, none));
         }
     }
+    // SAFETY: a context holds no addresses that the kernel would write to: only `STRUCT_OPS` takes
+    // such, and was refused.
+    unsafe { ask_for_run(prog, run) }
+}
+
+/// # Safety
+/// Addresses in the context must be those of memory that the kernel may write to.
+unsafe fn ask_for_run(
+    prog: BorrowedFd<'_>,
+    run: &mut TestRun<'_>,
+) -> std::result::Result<Ran, (Failed, Ran)> {
+    let none = Ran {
+        retval: 0,
+        nanos: 0,
+        data: 0,
+        ctx: 0,
+    };
+    let size = |bytes: &[u8]| length(Cmd::PROG_TEST_RUN, bytes).map_err(|failed| (failed, none));
     let mut attr = attr::TestRun {
         prog_fd: Fd::of(prog),
         retval: 0,
@@ -240,8 +257,7 @@ pub fn test_run(
         batch_size: run.batch,
         _end: 0,
     };
-    // SAFETY: every length is that of its slice, and a context holds no addresses that the kernel
-    // would write to: only `STRUCT_OPS` takes such, and was refused.
+    // SAFETY: every length is that of its slice; for addresses in the context, the caller vouches.
     let done = unsafe { bpf(&mut attr) };
     let ran = Ran {
         retval: attr.retval,
@@ -250,6 +266,45 @@ pub fn test_run(
         ctx: attr.ctx_size_out,
     };
     done.map(|_| ran).map_err(|failed| (failed, ran))
+}
+
+/// Calls a function of `bpf_dummy_ops`: with a state, which it may change, and other arguments. Linux
+/// 5.16.
+///
+/// # Errors
+/// `EOPNOTSUPP` when the program is a function of anything else; `EINVAL` when it takes another
+/// number of arguments.
+pub fn call_dummy(prog: BorrowedFd<'_>, state: Option<&mut [u8]>, rest: &[u64]) -> Result<u32> {
+    let cmd = Cmd::PROG_TEST_RUN;
+    // The kernel reads and writes a structure of its own there, of 4 bytes today.
+    let mut room = [0_u8; 4096];
+    if let Some(state) = &state {
+        let Some(to) = room.get_mut(..state.len()) else {
+            return Err(Failed {
+                cmd,
+                errno: Errno::E2BIG,
+            });
+        };
+        to.copy_from_slice(state);
+    }
+    let first = match &state {
+        Some(_) => room.as_mut_ptr().expose_provenance() as u64,
+        None => 0,
+    };
+    let args = std::iter::once(first).chain(rest.iter().copied());
+    let mut bytes: Vec<u8> = args.flat_map(u64::to_ne_bytes).collect();
+    let mut run = TestRun {
+        ctx: &mut bytes,
+        ..TestRun::default()
+    };
+    // SAFETY: of the arguments, the kernel takes only the first for an address, and only for a
+    // function of `bpf_dummy_ops`, whose state is far smaller than the room.
+    let ran = unsafe { ask_for_run(prog, &mut run) }.map_err(|(failed, _)| failed)?;
+    if let Some(state) = state {
+        let length = state.len();
+        state.copy_from_slice(&room[..length]);
+    }
+    Ok(ran.retval)
 }
 
 /// Ties the lifetime of a map to a program that does not mention it. Linux 5.10.

@@ -525,6 +525,20 @@ uapi_enum! {
 }
 
 uapi_enum! {
+    /// How a structure of functions stands.
+    pub OpsState: u32, "BPF_STRUCT_OPS_STATE_" {
+        /// It has no value yet.
+        INIT = 0,
+        /// It is registered.
+        INUSE = 1,
+        /// It was unregistered, and is still in use.
+        TOBEFREE = 2,
+        /// It can be, or is, registered through a link.
+        READY = 3,
+    }
+}
+
+uapi_enum! {
     /// The output streams of a program.
     pub StreamId: u32, "BPF_" {
         /// What the program prints.
@@ -568,7 +582,7 @@ mod tests {
     fn rows_are_unique_and_names_lead_back() {
         check_tables! {
             Cmd MapType ProgType AttachType LinkType StatsType TaskFdType PerfEventType
-            CgroupIterOrder StackBuildIdStatus StreamId
+            CgroupIterOrder StackBuildIdStatus StreamId OpsState
         }
         assert_eq!(Cmd::from_name("BPF_PROG_RUN"), Some(Cmd::PROG_TEST_RUN));
         assert_eq!(MapType(99).to_string(), "BPF_MAP_TYPE_99");

@@ -384,8 +384,8 @@ impl Prototype {
         Some(found)
     }
 
-    /// Compilers do not tell the names of a function pointer's parameters: a function that the
-    /// kernel keeps in its place does, or else the table.
+    /// Compilers do not tell the names of a function pointer's parameters: the table does, or else
+    /// the function that newer kernels keep in its place.
     fn of_member(
         btf: &Btf<Bytes>,
         root: &str,
@@ -401,15 +401,13 @@ impl Prototype {
         };
         let stub = Prototype::of_function(btf, &format!("{root}__{member}"))?;
         Prototype::new(btf, place.ty, |number, count| {
-            let told = stub.as_ref().filter(|stub| stub.args.len() == count);
-            match told.and_then(|stub| stub.args.get(number)) {
-                // What the kernel marks so may be null.
-                Some((_, name)) => Some(name.trim_end_matches("__nullable").to_owned()),
-                None => {
-                    let row = Operation::find(root, member, count)?;
-                    row.args.get(number).map(|&name| name.to_owned())
-                }
+            if let Some(row) = Operation::find(root, member, count) {
+                return row.args.get(number).map(|&name| name.to_owned());
             }
+            let told = stub.as_ref().filter(|stub| stub.args.len() == count)?;
+            let (_, name) = told.args.get(number)?;
+            // What the kernel marks so may be null.
+            Some(name.trim_end_matches("__nullable").to_owned())
         })
     }
 
