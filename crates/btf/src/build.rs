@@ -114,6 +114,8 @@ pub struct Builder {
     types: Vec<u8>,
     strings: Vec<u8>,
     interned: HashMap<String, u32>,
+    /// Where strings are that were copied, by the offset that they had.
+    copied: HashMap<u32, u32>,
     /// Where the own strings start: behind those of the base.
     strings_start: u32,
     next: u32,
@@ -142,6 +144,7 @@ impl Builder {
             types: Vec::new(),
             strings: vec![0],
             interned: HashMap::new(),
+            copied: HashMap::new(),
             strings_start: 0,
             next: 1,
             numbers: HashMap::new(),

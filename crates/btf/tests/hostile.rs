@@ -1,117 +1,22 @@
 //! Broken bytes: every way to read them ends with an answer or an error, never with a panic, and no
 //! walk goes on for ever.
 
-use bpfsmith_btf::{
-    Btf, Builder, Error, Ext, FwdKind, IntEncoding, Kind, Line, Linkage, Number, Order, TypeId,
-    Variable,
-};
+use bpfsmith_btf::{Btf, Builder, Error, Ext, Kind, Line, Number, Order, TypeId};
 use bpfsmith_gate::needs;
 use proptest::prelude::*;
-use std::sync::Arc;
 
-/// Asks everything there is to ask.
-fn use_all(btf: &Btf<&[u8]>) {
-    btf.prepare();
-    let ids = btf
-        .types()
-        .map(|ty| ty.id())
-        .chain([TypeId::VOID, TypeId(u32::MAX)]);
-    for id in ids {
-        let Some(ty) = btf.get(id) else { continue };
-        let _ = (
-            format!("{ty:?} {:?}", ty.shape()),
-            ty.target(),
-            ty.own_size(),
-        );
-        let _ = (btf.size_of(id), btf.align_of(id), btf.prototype(id));
-        let _ = (btf.resolve(id).is_ok(), btf.unqualified(id).is_ok());
-        for path in [
-            "a",
-            "x.y",
-            "x[3].y",
-            "",
-            ".",
-            "[",
-            "a[4294967295]",
-        ] {
-            let _ = btf.member(id, path);
-        }
-        let _ = (
-            btf.define(id),
-            btf.spell(id, "x"),
-            btf.show(id, &[0x81; 64]),
-        );
-        if let Some(name) = ty.name().to_str() {
-            let found = btf.named(name).any(|other| other.id() == id);
-            assert!(
-                found || name.is_empty() || btf.base().is_some(),
-                "{id} {name}"
-            );
-        }
-    }
-    let _ = btf.find_constant("a");
-}
+#[path = "support/exercise.rs"]
+mod exercise;
+#[path = "support/seeds.rs"]
+mod seeds;
 
 fn read(bytes: &[u8]) {
-    if let Ok(ext) = Ext::parse(bytes) {
-        let _ = (
-            ext.funcs().count(),
-            ext.lines().count(),
-            ext.relos().count(),
-        );
-    }
-    if let Ok(btf) = Btf::parse(bytes) {
-        use_all(&btf);
-        let base = Arc::new(btf);
-        if let Ok(split) = Btf::parse_split(bytes, base) {
-            use_all(&split);
-        }
-    }
+    exercise::ext(bytes);
+    exercise::alone(bytes);
 }
 
-/// One type of each kind, in few bytes.
 fn sample() -> Vec<u8> {
-    let mut b = Builder::new();
-    let int = b.number(Number::U32);
-    let char = b.number(Number::Char);
-    let list = b.list(char, 16);
-    let node = TypeId(b.next_id().0 + 1);
-    let pointer = b.pointer(node);
-    b.structure(
-        "x",
-        40,
-        [
-            ("y", pointer, 0),
-            ("a", int, 8),
-            ("", list, 12),
-            ("x", node, 0),
-        ],
-    );
-    let union = b.union("u", 8, [("a", int, 0), ("b", pointer, 0)]);
-    b.enumeration("e", 4, &[("a", -1), ("b", 7)]);
-    b.enumeration("f", 8, &[("c", 1 << 40)]);
-    b.forward("fwd", FwdKind::Union);
-    let typedef = b.typedef("t", union);
-    let constant = b.constant(typedef);
-    let volatile = b.volatile(constant);
-    b.restrict(volatile);
-    let proto = b.func_proto(int, &[("a", pointer), ("", TypeId::VOID)]);
-    let func = b.func("go", proto, Linkage::GLOBAL);
-    let var = b.var("v", int, Linkage::STATIC);
-    b.data_sec(
-        ".data",
-        4,
-        &[Variable {
-            ty: var,
-            offset: 0,
-            size: 4,
-        }],
-    );
-    b.float("double", 8);
-    b.decl_tag("tag", func, Some(0));
-    b.type_tag("user", int);
-    b.int("odd", 3, IntEncoding::SIGNED);
-    b.build().expect("bytes")
+    seeds::every_kind(Order::HOST)
 }
 
 #[test]
@@ -121,20 +26,23 @@ fn the_sample_has_every_kind() {
     for kind in &Kind::ALL[1..] {
         assert!(btf.types().any(|ty| ty.kind() == *kind), "{kind}");
     }
-    use_all(&btf);
+    assert!(exercise::alone(&bytes));
 }
 
 #[test]
 fn every_truncation_and_every_bit_flip_is_survived() {
-    let bytes = sample();
-    for len in 0..bytes.len() {
-        read(&bytes[..len]);
-    }
-    let mut flipped = bytes.clone();
-    for bit in 0..bytes.len() * 8 {
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        read(&flipped);
-        flipped[bit / 8] ^= 1 << (bit % 8);
+    for order in [Order::Little, Order::Big] {
+        let (program, ext) = seeds::program(order);
+        for mut bytes in [seeds::every_kind(order), program, ext] {
+            for len in 0..bytes.len() {
+                read(&bytes[..len]);
+            }
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                read(&bytes);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
     }
 }
 
@@ -149,7 +57,7 @@ fn cycles_end() {
     b.structure("inside", 4, [("", inside, 0)]);
     let bytes = b.build().expect("bytes");
     let btf = Btf::parse(bytes.as_slice()).expect("BTF");
-    use_all(&btf);
+    assert!(exercise::alone(&bytes));
     assert_eq!(
         btf.resolve(TypeId(1)).expect_err("a cycle"),
         Error::TooDeep(TypeId(1))
@@ -253,7 +161,7 @@ fn the_layout_section_leads_over_unknown_kinds() {
     assert_eq!(btf.len(), 2);
     assert_eq!(btf.find("ab", Kind(20)), Some(TypeId(1)));
     assert_eq!(btf.get(TypeId(2)).expect("a type").kind(), Kind::PTR);
-    use_all(&btf);
+    assert!(exercise::alone(&bytes));
 }
 
 /// A part of the kernel's types, with its header made to fit.

@@ -2,6 +2,7 @@
 
 use super::{BuildError, Builder, NewMember};
 use crate::kind::{Kind, TypeId};
+use crate::names::until_zero;
 use crate::shape::Type;
 
 impl Builder {
@@ -112,13 +113,26 @@ impl Builder {
     }
 
     fn copy_name(&mut self, ty: &Type<'_>, offset: u32) -> u32 {
-        let name = ty.strings.name(offset);
-        match name.to_str() {
-            Some(name) => self.string(name),
-            None => {
-                self.fail(BuildError::Name(name.to_string()));
-                0
-            }
+        if let Some(known) = self.copied(ty, offset) {
+            return known;
         }
+        let name = ty.strings.name(offset);
+        let Some(text) = name.to_str() else {
+            self.fail(BuildError::Name(name.to_string()));
+            return 0;
+        };
+        let new = self.string(text);
+        self.copied.insert(offset, new);
+        new
+    }
+
+    /// The string that was copied last from this offset, if it is this name: types of other BTF have
+    /// other names there. Comparing is cheaper than hashing when many types share one long name.
+    fn copied(&self, ty: &Type<'_>, offset: u32) -> Option<u32> {
+        let known = *self.copied.get(&offset)?;
+        let at = known.checked_sub(self.strings_start)? as usize;
+        let text = until_zero(self.strings.get(at..)?);
+        let rest = ty.strings.tail(offset).strip_prefix(text)?;
+        (known != 0 && matches!(rest, [0, ..])).then_some(known)
     }
 }

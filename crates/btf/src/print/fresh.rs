@@ -32,8 +32,8 @@ impl<'a> Space<'a> {
         if is_valid && !self.is_made(name) && self.taken.insert(name.as_bytes()) {
             return None;
         }
-        // This also cuts what is too long to be written again and again.
-        let wanted = identifier(&name.to_string());
+        let start = name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes());
+        let wanted = identifier(&Name(start).to_string());
         if !is_valid && self.make(&wanted) {
             return Some(wanted);
         }
@@ -57,9 +57,15 @@ impl<'a> Space<'a> {
     }
 }
 
+/// The longest name that the kernel takes. Longer ones are cut, so that many types or constants that
+/// share one are not slow to tell apart.
+const LONGEST: usize = 512;
+
 fn is_identifier(name: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    name.first().is_some_and(|first| !first.is_ascii_digit()) && name.iter().all(is_part)
+    name.len() <= LONGEST
+        && name.first().is_some_and(|first| !first.is_ascii_digit())
+        && name.iter().all(is_part)
 }
 
 /// Whether C has a number of this name by itself.
@@ -135,7 +141,7 @@ impl Fresh {
                 FwdKind::Union => Kind::UNION,
             };
             // It speaks of the one that is defined.
-            if holders.get(&ty.name()) == Some(&kind) {
+            if is_identifier(ty.name().as_bytes()) && holders.get(&ty.name()) == Some(&kind) {
                 continue;
             }
             match space.take(ty.name()) {
