@@ -20,6 +20,9 @@
 //! instruction numbers. [`Refusal`] is that log read backwards: the Rust line that is guilty, the
 //! fragments around it, what was known of the registers, the way that led there, where the pointer
 //! was made, and what to do. An error is one line in `{}`; `{:#}` is the whole picture.
+//!
+//! The kernel quotes Rust as well: loading tells it the line of each instruction, with its text where
+//! the source is at hand (see [`Lines`](bpfsmith::prog::Lines)). What it wrote is in `Refusal::log`.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::count_at;
@@ -169,6 +172,10 @@ pub fn run() -> Result<(), Box<dyn std::error::Error>> {
 
     // The same as above, and the whole picture of it.
     println!("{:#}\n", refusals[0]);
+
+    // The last lines in the kernel's own words.
+    let log: Vec<&str> = refusals[0].log.lines().collect();
+    println!("{}\n", log[log.len().saturating_sub(8)..].join("\n"));
 
     // What is right is taken. The log level asks for the verifier's effort, which has its bounds
     // too: a million instructions followed, counting each way.

@@ -1,11 +1,11 @@
 //! The text of Rust lines, where the sources that a program was built from are at hand.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use std::{env, fmt};
 
@@ -50,7 +50,7 @@ pub(crate) struct Source {
 }
 
 /// What was found for each file, once in a process: also that there is nothing.
-static SOURCES: LazyLock<Mutex<HashMap<&'static str, Found>>> = LazyLock::new(Mutex::default);
+static SOURCES: Mutex<BTreeMap<&'static str, Found>> = Mutex::new(BTreeMap::new());
 
 type Found = Result<Arc<Source>, NoSource>;
 
@@ -80,15 +80,20 @@ fn built() -> Option<SystemTime> {
 /// The working directory is not asked: the same name may be another file there, of another owner.
 fn places(file: &'static str) -> impl Iterator<Item = PathBuf> {
     let file = Path::new(file);
-    let whole = file.is_absolute().then(|| file.to_owned());
-    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let program = env::current_exe().ok();
-    let roots = [package, program].into_iter().flatten();
-    let below = roots
-        .filter(|_| !file.is_absolute())
-        .flat_map(|root| root.ancestors().map(PathBuf::from).collect::<Vec<_>>())
-        .map(move |root| root.join(file));
-    whole.into_iter().chain(below)
+    let is_whole = file.is_absolute();
+    let whole = is_whole.then(|| file.to_owned());
+    // Where the first root has it, the second is not asked for.
+    let package = || env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let program = || env::current_exe().ok();
+    let roots: [fn() -> Option<PathBuf>; 2] = [package, program];
+    let roots = roots.into_iter().filter(move |_| !is_whole);
+    let above = roots.filter_map(|root| root()).flat_map(|root| {
+        let next = |folder: &PathBuf| folder.parent().map(Path::to_owned);
+        std::iter::successors(Some(root), next)
+    });
+    whole
+        .into_iter()
+        .chain(above.map(move |folder| folder.join(file)))
 }
 
 /// Reads the first that is a file.
@@ -104,7 +109,7 @@ fn read_first(
                 if built.is_none_or(|built| changed > built) {
                     return Err(NoSource::Newer);
                 }
-                return read(&place);
+                return read(&place, about.len());
             }
             _ => {}
         }
@@ -112,10 +117,12 @@ fn read_first(
     Err(NoSource::Absent)
 }
 
-fn read(place: &Path) -> Result<Source, NoSource> {
+fn read(place: &Path, size: u64) -> Result<Source, NoSource> {
     let unreadable = |_| NoSource::Unreadable;
     let file = File::open(place).map_err(unreadable)?;
-    let mut text = String::new();
+    // One byte more shows that the file ends there: no second buffer.
+    let room = usize::try_from(size.min(LARGEST)).unwrap_or(0) + 1;
+    let mut text = String::with_capacity(room);
     let mut limited = file.take(LARGEST + 1);
     limited.read_to_string(&mut text).map_err(unreadable)?;
     if limited.limit() == 0 {

@@ -58,6 +58,21 @@ fn logs_of_linux_6_18_name_line_sentence_and_hint() {
     }
 }
 
+#[test]
+fn the_end_of_a_log_is_kept_from_the_start_of_a_line() {
+    let case = case("null_value");
+    let (program, _) = case.program();
+    let kept = |log: &str| Refusal::new(&program, case.errno, log.as_bytes()).log;
+    let short = String::from_utf8(recorded("null_value")).expect("text");
+    assert_eq!(kept(&short), short.trim_end());
+    // Lines of ten bytes, with letters of two, three and four.
+    let long = "aß€𝄞\n".repeat(10_000) + &short;
+    let end = kept(&long);
+    assert!(end.len() > 16_000 && end.len() <= 16 << 10, "{}", end.len());
+    assert!(end.starts_with("aß€𝄞\n") && end.ends_with(short.trim_end()));
+    assert_eq!(kept(&"x".repeat(100_000)), "");
+}
+
 /// Logs of kernels whose sentences differ from those of 6.18: the line is the same, and so is the hint
 /// but where it is listed.
 #[track_caller]
