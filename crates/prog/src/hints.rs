@@ -21,6 +21,55 @@ pub(crate) const ROWS: &[Row] = &[
          kernel.kptr_restrict=1 or 0",
     ),
     (
+        "struct_ops",
+        "",
+        Errno::EEXIST,
+        "one of that name is registered: choose another name, or unregister the first",
+    ),
+    (
+        "struct_ops",
+        "BPF_MAP_CREATE",
+        Errno::EINVAL,
+        "registering by a link needs Linux 6.4: register without one",
+    ),
+    (
+        "struct_ops",
+        "BPF_MAP_UPDATE_ELEM",
+        Errno::EINVAL,
+        "the kernel wants a member that is missing, or one to be zero that is not",
+    ),
+    (
+        "struct_ops",
+        "BPF_MAP_UPDATE_ELEM",
+        Errno::EOPNOTSUPP,
+        "this kind exists for tests: its functions are called with LoadedOps::call",
+    ),
+    (
+        "struct_ops",
+        "BPF_LINK_UPDATE",
+        Errno::EINVAL,
+        "the two differ in what must not change, such as an algorithm's name, or the kind cannot be \
+         replaced",
+    ),
+    (
+        "struct_ops",
+        "BPF_MAP_DELETE_ELEM",
+        Errno::EINPROGRESS,
+        "it was unregistered already, and somebody still uses it",
+    ),
+    (
+        "struct_ops",
+        "BPF_PROG_TEST_RUN",
+        Errno::EINVAL,
+        "the function takes another number of arguments, or its state must not be null",
+    ),
+    (
+        "struct_ops",
+        "BPF_PROG_TEST_RUN",
+        Errno::EOPNOTSUPP,
+        "only functions of bpf_dummy_ops can be called from here",
+    ),
+    (
         "program",
         "BPF_PROG_BIND_MAP",
         Errno::EINVAL,

@@ -81,10 +81,15 @@ pub(super) fn line(line: &str) -> Line<'_> {
         b't' if line.starts_with("to caller at ") => Line::Caller,
         _ if STATS.iter().any(|start| line.starts_with(start)) => Line::Stat,
         _ if NOTES.iter().any(|start| line.starts_with(start)) => Line::Note,
-        _ if is_backtrack(line) => Line::Note,
+        _ if is_backtrack(line) || is_argument(line) => Line::Note,
         _ if is_state(line) => Line::State(line),
         _ => Line::Message(line),
     }
+}
+
+/// `func 'ssthresh' arg0 has btf_id 2953 type STRUCT 'sock'`: what an argument was found to be.
+fn is_argument(line: &str) -> bool {
+    line.starts_with("func '") && line.contains(" has btf_id ")
 }
 
 /// The number at the front, and what follows it.

@@ -67,10 +67,15 @@ pub(super) fn back<'a>(log: &'a str, insns: &[Raw]) -> Walk<'a> {
     way.finish(insns)
 }
 
+/// Whether the program has such an instruction there. A field of the kernel has its width only when
+/// the program is loaded, and what the kernel lacks is poison.
 fn fits(step: Step<'_>, insns: &[Raw]) -> bool {
-    insns
-        .get(step.slot)
-        .is_some_and(|raw| raw.code == step.code || is_poison(step.text))
+    let is_access = |code: u8| (1..=3).contains(&(code & 7));
+    insns.get(step.slot).is_some_and(|raw| {
+        raw.code == step.code
+            || (is_access(raw.code) && (raw.code ^ step.code) & 7 == 0)
+            || is_poison(step.text)
+    })
 }
 
 /// The way back, while it is walked.
