@@ -5,6 +5,7 @@
 
 use bpfsmith_btf::{Btf, Kind, TypeId};
 use bpfsmith_gate::{Version, needs, version};
+use bpfsmith_uapi::ops::{OPERATIONS, Operation};
 use bpfsmith_uapi::{self as uapi, Field, HELPERS, Layout, flags};
 use std::collections::HashMap;
 
@@ -163,6 +164,7 @@ fn enumerations_are_the_kernels() {
         CgroupIterOrder,
         StackBuildIdStatus,
         StreamId,
+        OpsState,
         XdpAction,
         TcAction,
         TcxAction,
@@ -520,4 +522,58 @@ fn attributes_are_the_kernels() {
     }
     println!("{compared} members compared");
     assert!(compared > 100 || version() < TABLES);
+}
+
+/// The arguments of the functions in the kernel's structures of functions: how many, and of what.
+#[test]
+fn operations_take_what_the_table_says() {
+    needs!(Btf);
+    let Kernel { btf, .. } = kernel();
+    let mut found = Found::new();
+    let structures = ["tcp_congestion_ops", "bpf_dummy_ops"];
+    for structure in structures {
+        let Some(id) = btf.find_struct(structure) else {
+            found.lacks(format!("{structure}: not there"));
+            continue;
+        };
+        let ty = btf.ty(id).expect("it was found");
+        let mut compared = 0;
+        for member in ty.members() {
+            let Ok(Some(prototype)) = btf.prototype(member.ty) else {
+                continue;
+            };
+            let params: Vec<_> = prototype.params().collect();
+            let name = member.name.to_string();
+            let Some(row) = Operation::find(structure, &name, params.len()) else {
+                let count = params.len();
+                found.new_in_kernel(format!("{structure}.{name}: no row for {count} arguments"));
+                continue;
+            };
+            compared += 1;
+            for ((param, arg), wanted) in params.iter().zip(row.args).zip(row.types) {
+                let is = pointee(&btf, param.ty);
+                if is != *wanted {
+                    found.differs(format!(
+                        "{structure}.{name}: {arg} is {is:?}, not {wanted:?}"
+                    ));
+                }
+            }
+        }
+        assert!(compared > 2, "{structure}: {compared} functions compared");
+        for row in OPERATIONS.iter().filter(|row| row.structure == structure) {
+            if btf.member(id, row.member).is_err() {
+                found.lacks(format!("{structure}.{}: not there", row.member));
+            }
+        }
+    }
+    let mut rows = OPERATIONS.iter();
+    assert!(rows.all(|row| structures.contains(&row.structure)));
+}
+
+/// The name of the structure or union that a pointer leads to.
+fn pointee(btf: &Btf, id: TypeId) -> String {
+    let target = btf.resolve(id).ok().filter(|ty| ty.kind() == Kind::PTR);
+    let target = target.and_then(|ty| btf.resolve(ty.target()?).ok());
+    let target = target.filter(|ty| matches!(ty.kind(), Kind::STRUCT | Kind::UNION));
+    target.map_or_else(String::new, |ty| ty.name().to_string())
 }
