@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod btf;
+
 use crate::given::{
     ANY, BYTES, CTX, Given, INPUT, JITED, JSON, OUTPUT, Operands, REPEAT, TYPE, is_option, shown,
 };
@@ -52,6 +54,8 @@ pub enum Command {
         /// The form of the answers.
         form: Form,
     },
+    /// Print, look for or compare types.
+    Btf(btf::Btf),
     /// Show what is loaded.
     Objects {
         /// Which kind.
@@ -167,7 +171,7 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 /// All commands but help, for messages.
-const COMMANDS: &str = "asm, disasm, check, run, probe, progs, maps, links";
+const COMMANDS: &str = "asm, disasm, check, run, probe, progs, maps, links, btf";
 
 /// Reads a command line without the program's name.
 ///
@@ -193,6 +197,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
         Some("progs") => objects(Objects::Progs, rest),
         Some("maps") => objects(Objects::Maps, rest),
         Some("links") => objects(Objects::Links, rest),
+        Some("btf") => btf::parse(rest),
         Some("help") => help(&rest),
         Some("-h" | "--help") => Ok(Command::Help(Topic::Overview)),
         Some("-V" | "--version") => Ok(Command::Version),
@@ -330,6 +335,7 @@ fn objects(kind: Objects, args: Vec<OsString>) -> Result<Command, UsageError> {
 fn help(args: &[OsString]) -> Result<Command, UsageError> {
     let topic = match args {
         [] => Some(Topic::Overview),
+        [topic, verb] if topic == "btf" && btf::is_verb(verb) => Some(Topic::Btf),
         [topic] => match topic.to_str() {
             Some("asm") => Some(Topic::Asm),
             Some("disasm") => Some(Topic::Disasm),
@@ -339,6 +345,7 @@ fn help(args: &[OsString]) -> Result<Command, UsageError> {
             Some("progs") => Some(Topic::Objects(Objects::Progs)),
             Some("maps") => Some(Topic::Objects(Objects::Maps)),
             Some("links") => Some(Topic::Objects(Objects::Links)),
+            Some("btf") => Some(Topic::Btf),
             Some("help" | "-h" | "--help") => Some(Topic::Overview),
             _ => None,
         },

@@ -54,6 +54,13 @@ pub(crate) const CTX: Opt = Opt::value("--ctx", "a context in hex, or its file")
 pub(crate) const REPEAT: Opt = Opt::value("--repeat", "a number of runs");
 pub(crate) const JSON: Opt = Opt::flag("--json");
 pub(crate) const JITED: Opt = Opt::flag("--jited");
+pub(crate) const FILE: Opt = Opt::value("--file", "a file of BTF, or an ELF file with some");
+pub(crate) const MODULE: Opt = Opt::value("--module", "a module that is loaded");
+pub(crate) const ID: Opt = Opt::value("--id", "a number of BTF, as progs and maps show it");
+pub(crate) const BASE: Opt = Opt::value("--base", "a file of BTF that the other continues");
+pub(crate) const KIND: Opt = Opt::value("--kind", "member, constant, struct, func or another kind");
+pub(crate) const DEEP: Opt = Opt::flag("--deep");
+pub(crate) const RAW: Opt = Opt::flag("--raw");
 
 /// What a command takes besides options.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub enum Topic {
     Run,
     /// `bpfsmith probe`.
     Probe,
+    /// `bpfsmith btf`.
+    Btf,
     /// `bpfsmith progs`, `maps` or `links`.
     Objects(Objects),
 }
@@ -32,6 +34,7 @@ impl Topic {
             Topic::Check => format!("{CHECK}{}", types()),
             Topic::Run => format!("{RUN}{}", types()),
             Topic::Probe => PROBE.to_owned(),
+            Topic::Btf => BTF.to_owned(),
             Topic::Objects(Objects::Progs) => PROGS.to_owned(),
             Topic::Objects(Objects::Maps) => MAPS.to_owned(),
             Topic::Objects(Objects::Links) => LINKS.to_owned(),
@@ -53,6 +56,7 @@ Commands:
   progs     list, show and dump the programs that are loaded
   maps      list, show and dump maps
   links     list and show links
+  btf       print, find and compare types of the kernel and of files
   help      show this page, or that of a command: bpfsmith help asm
 
 Options:
@@ -65,6 +69,7 @@ Exit status:
   0    done; the checker has warnings at most
   1    the input or the kernel refuses, or a file cannot be read or written
   2    the command line is refused
+For btf diff 1 means that there are differences, and 2 all that goes wrong.
 ";
 
 const ASM: &str = "\
@@ -256,6 +261,60 @@ Options:
   --json             list: {\"links\":[LINK]}; show: LINK, which has id, type,
                      prog and place, an object whose members depend on type
   -h, --help         show this page
+";
+
+const BTF: &str = "\
+Print, find and compare types of the kernel and of files
+
+Usage: bpfsmith btf dump [TYPE…] [--deep|--raw|--json] [FROM]
+       bpfsmith btf find PATTERN… [--kind KIND] [--json] [FROM]
+       bpfsmith btf diff OLD NEW [TYPE…] [--json] [--base FILE]
+
+  dump    types in C: of those that are named every member with its place, as
+          /* offset size */ in bytes or /* offset:bit bits */, and the holes;
+          without TYPE all of them, as a header for -std=gnu11 in which each
+          member has its place
+  find    types, functions, variables, constants; with a dot members; a line for
+          each: kind, number of the type, size in bytes, declaration
+  diff    what is added (+), removed (-) or changed (~) between two places
+
+  $ bpfsmith btf find tcp_sock.snd_cwnd
+  member      #3021        4  tcp_sock.snd_cwnd at 1444: u32
+
+TYPE is a name (tcp_sock), with its kind ('struct tcp_sock'), a pattern
+('tcp_*': * is any text, ? one character) or a number (#3021). PATTERN is a name
+or pattern of any kind, or a path of them: tcp_sock.snd_*, 'net.ipv4.*'.
+
+FROM, the running kernel without it:
+  --file FILE        a file of BTF, or an ELF file with a section .BTF
+  --module MODULE    a module that is loaded
+  --id N             BTF in the kernel, as progs and maps show it
+  --base FILE        the types that those of FILE continue
+OLD and NEW are files, kernel, module:NAME or id:N.
+
+Options:
+  --deep             dump TYPE as a header, with all that it needs
+  --raw              dump records, in the form of bpftool btf dump
+  --kind KIND        find only these: member, constant, struct, union, enum,
+                     typedef, func, var, int, float, fwd, datasec, decl_tag or
+                     type_tag; member finds members of any type by name alone
+  --json             dump: {\"types\":[TYPE]}; TYPE has id, kind, name and size
+                     (may be null), and by its kind members (name, bit_offset,
+                     bits, bit_field), constants (name, value), params (name),
+                     variables (name, offset, size), signed, bits, length,
+                     linkage, part; what refers to a type has type_id and type
+                     find: {\"found\":[HIT]}; HIT has kind, id, name, bits (may be
+                     null) and text; members have bit_offset, bit_field and
+                     type, constants have value
+                     diff: {\"old\":O,\"new\":N,\"differences\":[D]}; D has
+                     difference (added, removed or changed), kind, name, old_id,
+                     new_id, old_size, new_size (may be null) and changes, a
+                     list of change (size, added, removed, moved, became), name,
+                     old and new (may be null)
+  -h, --help         show this page
+
+The exit status of diff is 0 without differences, 1 with some, 2 if something
+goes wrong.
 ";
 
 /// The program types, indented and wrapped.

@@ -3,10 +3,11 @@
 //!
 //! Everything but the process is here, so that tests can run a command without one: [`run`] takes
 //! the arguments and the three streams. What the commands do to bytes and text is in [`source`],
-//! [`hex`] and [`disasm`]; [`testrun`], [`probing`] and [`objects`] ask the kernel and format its
+//! [`hex`] and [`disasm`]; [`testrun`], [`probing`], `btf` and [`objects`] ask the kernel and format its
 //! answers, with [`columns`], [`picture`] and [`json`]. None of them prints.
 
 pub mod args;
+mod btf;
 pub mod columns;
 pub mod disasm;
 mod given;
@@ -40,6 +41,11 @@ pub const REFUSED: u8 = 1;
 /// The command line was refused.
 pub const USAGE: u8 = 2;
 
+/// There are differences.
+pub const DIFFERENT: u8 = 1;
+/// What was to be compared could not be read.
+pub const TROUBLE: u8 = 2;
+
 /// Why a command did not do its work.
 pub(crate) enum Failure {
     /// The command line.
@@ -48,6 +54,8 @@ pub(crate) enum Failure {
     Refused(Vec<String>),
     /// A file, a stream or the kernel: what failed.
     Failed(String),
+    /// The same, with a status of its own.
+    Status(u8, String),
 }
 
 /// Runs one command line (without the program's name) and gives the exit status.
@@ -85,6 +93,7 @@ pub fn run_watched(
         }
         Err(Failure::Refused(lines)) => (REFUSED, lines),
         Err(Failure::Failed(line)) => (REFUSED, vec![format!("bpfsmith: {line}")]),
+        Err(Failure::Status(status, line)) => (status, vec![format!("bpfsmith: {line}")]),
     };
     complain(stderr, &lines);
     status
@@ -143,6 +152,13 @@ fn execute(
         Command::Probe { groups, form } => {
             let text = probing::probe(&groups, form, watcher, stderr);
             print(stdout, text.as_bytes())?;
+        }
+        Command::Btf(asked) => {
+            let mut out = Out::new(stdout);
+            let mut note = |line| complain(stderr, &[line]);
+            let status = btf::run(asked, &mut out, &mut note)?;
+            out.flush()?;
+            return Ok(status);
         }
         Command::Objects { kind, action, form } => {
             let mut out = Out::new(stdout);

@@ -813,6 +813,21 @@ fn help_is_the_same_on_both_ways() {
         );
         insta::assert_snapshot!(format!("help_{topic}"), page);
     }
+    let page = good(&["help", "btf"], b"");
+    for args in [
+        &["btf", "-h"][..],
+        &["btf", "dump", "--help"],
+        &["btf", "find", "x", "-h"],
+        &["help", "btf", "diff"],
+    ] {
+        assert_eq!(good(args, b""), page, "{args:?}");
+    }
+    let page = String::from_utf8(page).expect("text");
+    assert!(
+        page.lines().all(|line| line.chars().count() <= 80),
+        "{page}"
+    );
+    insta::assert_snapshot!("help_btf", page);
     let page = good(&["--help"], b"");
     for args in [
         &["-h"][..],
@@ -854,12 +869,12 @@ fn misused(args: &[&str], message: &str, help: &str) {
 
 #[test]
 fn a_command_line_that_is_wrong_says_what_is_allowed() {
-    let commands = "use asm, disasm, check, run, probe, progs, maps, links, help, --help or \
+    let commands = "use asm, disasm, check, run, probe, progs, maps, links, btf, help, --help or \
                     --version";
     let general = [
         (
             &[][..],
-            "no command is given: use asm, disasm, check, run, probe, progs, maps, links or help"
+            "no command is given: use asm, disasm, check, run, probe, progs, maps, links, btf or help"
                 .to_owned(),
         ),
         (
@@ -874,11 +889,11 @@ fn a_command_line_that_is_wrong_says_what_is_allowed() {
         ),
         (
             &["help", "me"],
-            "no help about me: use asm, disasm, check, run, probe, progs, maps, links".to_owned(),
+            "no help about me: use asm, disasm, check, run, probe, progs, maps, links, btf".to_owned(),
         ),
         (
             &["help", "asm", "check"],
-            "no help about asm check: use asm, disasm, check, run, probe, progs, maps, links"
+            "no help about asm check: use asm, disasm, check, run, probe, progs, maps, links, btf"
                 .to_owned(),
         ),
     ];

@@ -1,5 +1,10 @@
 //! A reader of JSON that is as strict as its definition, for what commands print.
 
+#![allow(
+    dead_code,
+    reason = "each test that includes this file uses another part"
+)]
+
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
