@@ -9,6 +9,7 @@
 //! - [`checksum`] keeps checksums right, and [`rewrite`] changes headers with their checksums.
 //! - [`mod@map`] counts and finds or makes entries, [`event`] fills ring buffer records.
 //! - [`rate`] limits, [`hash`] hashes, [`mod@fib`] asks the routing table.
+//! - [`tcp`] is what algorithms of TCP congestion control are made of.
 
 pub mod checksum;
 pub mod event;
@@ -18,3 +19,4 @@ pub mod map;
 pub mod packet;
 pub mod rate;
 pub mod rewrite;
+pub mod tcp;
