@@ -5,6 +5,7 @@ use crate::header::HEADER;
 use crate::kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 use crate::shape::{Type, Variable};
 use bpfsmith_uapi::Order;
+use bpfsmith_uapi::record::Record;
 use std::collections::HashMap;
 
 mod lines;
@@ -120,6 +121,8 @@ pub struct Builder {
     strings_start: u32,
     next: u32,
     numbers: HashMap<Number, TypeId>,
+    records: HashMap<Record, TypeId>,
+    has_old_tags: bool,
     problem: Option<BuildError>,
 }
 
@@ -148,6 +151,8 @@ impl Builder {
             strings_start: 0,
             next: 1,
             numbers: HashMap::new(),
+            records: HashMap::new(),
+            has_old_tags: false,
             problem: None,
         }
     }
@@ -342,6 +347,19 @@ impl Builder {
     /// A type with a remark, as the target of a pointer.
     pub fn type_tag(&mut self, tag: &str, target: TypeId) -> TypeId {
         self.record(Kind::TYPE_TAG, tag, 0, target.0)
+    }
+
+    /// An attribute of a declaration, in a compiler's words; the other tags are those of BPF's own
+    /// attributes. Linux 6.15.
+    pub fn decl_attribute(&mut self, text: &str, target: TypeId, part: Option<u32>) -> TypeId {
+        let id = self.record(Kind::DECL_TAG, text, 1 << 31, target.0);
+        self.word(part.unwrap_or(u32::MAX));
+        id
+    }
+
+    /// A type with an attribute in a compiler's words, such as `address_space(1)`. Linux 6.15.
+    pub fn type_attribute(&mut self, text: &str, target: TypeId) -> TypeId {
+        self.record(Kind::TYPE_TAG, text, 1 << 31, target.0)
     }
 
     /// A copy of a type from any BTF. What it refers to keeps its number, so the caller sees to it

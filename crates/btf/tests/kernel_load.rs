@@ -4,7 +4,7 @@ use bpfsmith_btf::{
     Btf, Builder, FUNC_INFO_SIZE, FwdKind, IntEncoding, LINE_INFO_SIZE, Line, Linkage, Number,
     TypeId, Variable,
 };
-use bpfsmith_gate::needs;
+use bpfsmith_gate::{Version, needs, version};
 use bpfsmith_sys::prog::{IsCounted, Load, Log, Records};
 use bpfsmith_sys::{info, misc, prog};
 use bpfsmith_uapi::{Errno, ProgType, ctx, structs};
@@ -80,6 +80,31 @@ fn every_kind_is_taken_and_given_back() {
     assert_eq!(info::btf_bytes(fd.as_fd()).expect("the bytes"), bytes);
     let again = Btf::parse(bytes).expect("BTF");
     assert_eq!(again.find_func("go"), Some(func));
+}
+
+/// Older kernels want no flag on tags.
+#[test]
+fn attributes_are_taken_since_they_exist() {
+    needs!(Root);
+    let mut b = Builder::new();
+    let int = b.int("int", 4, IntEncoding::SIGNED);
+    let proto = b.func_proto(int, &[]);
+    let func = b.func("go", proto, Linkage::STATIC);
+    let space = b.type_attribute("address_space(1)", int);
+    b.pointer(space);
+    b.decl_attribute("noreturn", func, None);
+    let loaded = load(&b.build().expect("bytes"));
+    let first = Version {
+        major: 6,
+        minor: 15,
+    };
+    match version() >= first {
+        true => drop(loaded.unwrap_or_else(|error| panic!("{error}"))),
+        false => {
+            let error = loaded.expect_err("a flag");
+            assert!(error.contains("Invalid btf_info kind_flag"), "{error}");
+        }
+    }
 }
 
 #[test]

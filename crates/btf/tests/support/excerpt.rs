@@ -1,5 +1,10 @@
 //! Types written again by what they are, with other numbers: small pieces of large BTF.
 
+#![allow(
+    dead_code,
+    reason = "each target that includes this file needs another part"
+)]
+
 use bpfsmith_btf::{Btf, Builder, NewMember, Order, Shape, Type, TypeId};
 use std::collections::HashMap;
 
@@ -63,6 +68,8 @@ pub(crate) fn add(b: &mut Builder, ty: &Type<'_>, id: impl Fn(TypeId) -> TypeId)
             b.data_sec(&name, size, &variables)
         }
         Shape::Float(size) => b.float(&name, size),
+        Shape::DeclTag(to, part) if ty.flag() => b.decl_attribute(&name, id(to), part),
+        Shape::TypeTag(to) if ty.flag() => b.type_attribute(&name, id(to)),
         Shape::DeclTag(to, part) => b.decl_tag(&name, id(to), part),
         Shape::TypeTag(to) => b.type_tag(&name, id(to)),
         _ => panic!("{ty:?} cannot be written"),

@@ -50,6 +50,8 @@ pub(crate) fn every_kind(order: Order) -> Vec<u8> {
     b.float("double", 8);
     b.decl_tag("tag", func, Some(0));
     b.type_tag("user", int);
+    b.type_attribute("address_space(1)", int);
+    b.decl_attribute("noreturn", func, None);
     b.int("odd", 3, IntEncoding::SIGNED);
     b.number(Number::Be32);
     b.build().expect("bytes")
