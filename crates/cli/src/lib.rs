@@ -289,7 +289,7 @@ impl<'a> Out<'a> {
         self.is_closed
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         let done = self.stdout.write_all(&self.buffer);
         self.buffer.clear();
         match done.and_then(|()| self.stdout.flush()) {

@@ -236,6 +236,19 @@ fn names_are_found() {
     assert_eq!(kind.at("bit_offset").number(), 288);
     assert_eq!(kind.at("bits").number(), 3);
     assert_eq!(green.at("value").number(), 1);
+    // What is there is told, whatever else is not.
+    let (status, stdout, stderr) = command(&[
+        "find", "zzzzzz", "tot*", "--file", &file,
+    ]);
+    assert_eq!(status, REFUSED);
+    assert!(stdout.ends_with("u32 total\n"), "{stdout}");
+    assert!(stderr.starts_with("bpfsmith: no type, function or constant zzzzzz"));
+    let (status, stdout, _) = command(&[
+        "find", "zzzzzz", "tot*", "--json", "--file", &file,
+    ]);
+    assert_eq!(status, REFUSED);
+    let found = json::parse(&stdout).expect("JSON");
+    assert_eq!(found.at("found").list().len(), 1);
     for (word, hint) in [
         (
             "evnt",

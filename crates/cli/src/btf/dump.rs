@@ -52,6 +52,7 @@ pub(super) fn run(
             out.write("]}\n")?;
         }
     }
+    out.flush()?;
     skipped.tell(&source.name)
 }
 

@@ -269,6 +269,32 @@ fn constant(ty: &Type<'_>, value: Enumerator<'_>) -> Hit {
     }
 }
 
+/// Prints what was found, as it is found.
+struct Printer<'o, 'w> {
+    out: &'o mut Out<'w>,
+    form: Form,
+    count: usize,
+    failed: Option<Failure>,
+}
+
+impl Printer<'_, '_> {
+    fn print(&mut self, hit: &Hit) {
+        let text = match (self.form, self.count) {
+            (Form::Text, _) => printable(&hit.line()).into_owned(),
+            (Form::Json, 0) => format!("{{\"found\":[{}", hit.json()),
+            (Form::Json, _) => format!(",{}", hit.json()),
+        };
+        self.count += 1;
+        if let Err(failure) = self.out.write(&text) {
+            self.failed.get_or_insert(failure);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.out.is_closed() || self.failed.is_some()
+    }
+}
+
 pub(super) fn run(
     source: &Source,
     words: &[String],
@@ -276,25 +302,35 @@ pub(super) fn run(
     form: Form,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
-    let wanted: Vec<Wanted<'_>> = words.iter().map(|word| Wanted::new(word, kind)).collect();
-    let mut hits = Vec::new();
-    for wanted in &wanted {
-        let before = hits.len();
+    let mut printer = Printer {
+        out,
+        form,
+        count: 0,
+        failed: None,
+    };
+    let mut missing = None;
+    for word in words {
+        let wanted = Wanted::new(word, kind);
+        let before = printer.count;
         for ty in all(&source.btf) {
-            wanted.look(&source.btf, &ty, &mut |hit| hits.push(hit));
+            if printer.is_over() {
+                break;
+            }
+            wanted.look(&source.btf, &ty, &mut |hit| printer.print(&hit));
         }
-        if hits.len() == before {
-            return Err(wanted.missing(source));
+        if printer.count == before && !printer.is_over() {
+            missing.get_or_insert_with(|| wanted.missing(source));
         }
     }
-    match form {
-        Form::Text => hits
-            .iter()
-            .try_for_each(|hit| out.write(&printable(&hit.line()))),
-        Form::Json => {
-            let found = hits.iter().map(Hit::json).collect();
-            let object = Json::Object(vec![("found", Json::List(found))]);
-            out.write(&format!("{object}\n"))
+    if form == Form::Json && printer.count > 0 {
+        printer.out.write("]}\n")?;
+    }
+    match printer.failed.or(missing) {
+        None => Ok(()),
+        Some(failure) => {
+            // What was found is worth something all the same.
+            printer.out.flush()?;
+            Err(failure)
         }
     }
 }

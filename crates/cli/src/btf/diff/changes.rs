@@ -7,6 +7,7 @@ use crate::json::Json;
 use crate::visible;
 use bpfsmith_btf::{Btf, Error, Kind, Shape, Type, TypeId};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 /// Types, and how C spells those that were asked about.
@@ -30,7 +31,7 @@ impl<'b> Side<'b> {
     fn spell(&mut self, id: TypeId) -> Rc<str> {
         let spell = || {
             let text = self.btf.spell(id, "");
-            text.unwrap_or_else(|error| broken(&error)).into()
+            cut(text.unwrap_or_else(|error| broken(&error))).into()
         };
         Rc::clone(self.spelled.entry(id).or_insert_with(spell))
     }
@@ -74,6 +75,18 @@ impl<'b> Side<'b> {
         });
         fields.unwrap_or_default()
     }
+}
+
+/// The text, or of one that is too long to be kept the start and what tells it from others.
+fn cut(text: String) -> String {
+    const LONGEST: usize = 1 << 14;
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let start: String = text.chars().take(64).collect();
+    format!("{start}… /* {:016x} */", hasher.finish())
 }
 
 fn broken(error: &Error) -> String {
