@@ -15,6 +15,84 @@ pub enum Type {
     Array(&'static Type, u32),
     /// A structure.
     Struct(&'static Record),
+    /// A pointer of the kernel's, which programs put in and take out.
+    Pointer(Pointer),
+    /// The head of a list or the root of a tree.
+    Root(Root),
+}
+
+/// A pointer of the kernel's as a member: a "kptr".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pointer {
+    /// How it holds what it points to.
+    pub hold: Hold,
+    /// What it points to.
+    pub to: Pointee,
+}
+
+/// What a pointer of the kernel's points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pointee {
+    /// The structure that the kernel, or one of its modules, has under this name.
+    Kernel(&'static str),
+    /// A structure that programs allocate.
+    Allocated(&'static Record),
+}
+
+macro_rules! holds {
+    ($($(#[$doc:meta])* $name:ident = $tag:literal $(or $old:literal)?;)+) => {
+        /// How a pointer of the kernel's holds what it points to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Hold {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Hold {
+            /// All of them.
+            pub const ALL: &'static [Hold] = &[$(Hold::$name),+];
+
+            /// The tag by which the kernel knows it.
+            #[must_use]
+            pub const fn tag(self) -> &'static str {
+                match self {
+                    $(Hold::$name => $tag,)+
+                }
+            }
+
+            /// The tag by which kernels before 6.4 knew it. They spelled two of them so that today's
+            /// word for one was the other.
+            #[must_use]
+            #[expect(unused_assignments, unused_mut, reason = "most have kept their tag")]
+            pub const fn old_tag(self) -> &'static str {
+                match self {
+                    $(Hold::$name => {
+                        let mut tag = $tag;
+                        $(tag = $old;)?
+                        tag
+                    })+
+                }
+            }
+        }
+    };
+}
+holds! {
+    /// It counts: what it points to stays, and who takes it out must release it.
+    Counted = "kptr" or "kptr_ref";
+    /// It does not: what it points to may be gone, and is read like foreign memory.
+    Untrusted = "kptr_untrusted" or "kptr";
+    /// It counts, and points to an allocated structure that each CPU has its own of.
+    PerCpu = "percpu_kptr";
+}
+
+/// The head of a list or the root of a tree, of structures that programs allocate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Root {
+    /// The kernel's structure for it.
+    pub record: &'static Record,
+    /// What it holds.
+    pub of: &'static Record,
+    /// The member by which that hangs in the list or tree.
+    pub by: &'static str,
 }
 
 /// A structure of Rust, with the type of each member.
@@ -24,6 +102,33 @@ pub struct Record {
     pub layout: Layout,
     /// The type of each member, in the order of the layout.
     pub types: &'static [Type],
+}
+
+impl Record {
+    /// The name of its first member that is the kernel's structure of this name.
+    #[must_use]
+    pub const fn member_of(&self, kernel: &str) -> Option<&'static str> {
+        let mut i = 0;
+        while i < self.types.len() {
+            if let Type::Struct(record) = &self.types[i]
+                && same(record.layout.name, kernel)
+            {
+                return Some(self.layout.fields[i].name);
+            }
+            i += 1;
+        }
+        None
+    }
+}
+
+/// Comparing texts while compiling.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
 
 /// A Rust type whose bytes can be described.
@@ -69,7 +174,18 @@ impl Type {
         match self {
             Type::Unsigned(width) | Type::Signed(width) | Type::Network(width) => *width,
             Type::Array(element, _) => element.width(),
-            Type::Struct(_) => Width::B,
+            Type::Pointer(_) => Width::DW,
+            Type::Struct(_) | Type::Root(_) => Width::B,
+        }
+    }
+
+    /// The list or tree that it is, or that each of its elements is.
+    #[must_use]
+    pub const fn root(&self) -> Option<&Root> {
+        match self {
+            Type::Root(root) => Some(root),
+            Type::Array(element, _) => element.root(),
+            _ => None,
         }
     }
 }

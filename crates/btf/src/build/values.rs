@@ -2,7 +2,7 @@
 
 use super::{Builder, identifier};
 use crate::kind::{IntEncoding, TypeId};
-use bpfsmith_uapi::record::{Record, Type};
+use bpfsmith_uapi::record::{Pointee, Pointer, Record, Root, Type};
 use bpfsmith_uapi::{Field, Layout, Width};
 
 /// A type of one number.
@@ -50,6 +50,11 @@ impl Number {
             (Width::DW, true) => Number::Be64,
         }
     }
+}
+
+/// What the kernel calls a member. A keyword of Rust that names one loses its mark.
+fn member_name(name: &str) -> String {
+    identifier(name.strip_prefix("r#").unwrap_or(name))
 }
 
 impl Builder {
@@ -109,17 +114,64 @@ impl Builder {
                 let element = self.described(element);
                 self.list(element, *len)
             }
-            Type::Struct(record) => self.described_structure(record),
+            Type::Struct(record) => self.described_record(record),
+            Type::Pointer(pointer) => self.described_pointer(pointer),
+            Type::Root(root) => self.described_record(root.record),
         }
+    }
+
+    /// Writes the tags of pointers into the kernel as Linux did before 6.4: `kptr_ref` for those that
+    /// count, `kptr` for those that do not.
+    pub fn spell_old_tags(&mut self) {
+        self.has_old_tags = true;
+    }
+
+    /// A structure as Rust describes it. Asking twice gives the same type: the kernel finds what a
+    /// list holds by name, and takes the first.
+    pub fn described_record(&mut self, record: &Record) -> TypeId {
+        if let Some(id) = self.records.get(record) {
+            return *id;
+        }
+        let id = self.described_structure(record);
+        self.records.insert(*record, id);
+        for (part, ty) in (0..).zip(record.types) {
+            if let Some(root) = ty.root() {
+                self.contains(root, id, Some(part));
+            }
+        }
+        id
+    }
+
+    /// Says what a list or tree holds: that of a variable, or of a structure's member.
+    pub fn contains(&mut self, root: &Root, target: TypeId, part: Option<u32>) {
+        self.described_record(root.of);
+        let (of, by) = (identifier(root.of.layout.name), member_name(root.by));
+        self.decl_tag(&format!("contains:{of}:{by}"), target, part);
+    }
+
+    fn described_pointer(&mut self, pointer: &Pointer) -> TypeId {
+        let to = match pointer.to {
+            Pointee::Allocated(record) => self.described_record(record),
+            Pointee::Kernel(name) => {
+                // The kernel compares kind and name, and has the members itself.
+                let members: [(&str, TypeId, u32); 0] = [];
+                self.structure(name, 0, members)
+            }
+        };
+        let tag = match self.has_old_tags {
+            true => pointer.hold.old_tag(),
+            false => pointer.hold.tag(),
+        };
+        let tagged = self.type_tag(tag, to);
+        self.pointer(tagged)
     }
 
     fn described_structure(&mut self, record: &Record) -> TypeId {
         let fields = record.layout.fields.iter().zip(record.types);
         let members: Vec<(String, TypeId, u32)> = fields
             .map(|(field, ty)| {
-                // A keyword of Rust that names a field: the kernel takes it without its mark.
-                let name = field.name.strip_prefix("r#").unwrap_or(field.name);
-                (identifier(name), self.described(ty), field.offset.into())
+                let name = member_name(field.name);
+                (name, self.described(ty), field.offset.into())
             })
             .collect();
         let members = members.iter();
