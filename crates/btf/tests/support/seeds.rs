@@ -1,5 +1,10 @@
 //! Good bytes to start from.
 
+#![allow(
+    dead_code,
+    reason = "each target that includes this file needs another part"
+)]
+
 use bpfsmith_btf::{
     Builder, FwdKind, IntEncoding, Line, Linkage, NewMember, Number, Order, TypeId, Variable,
 };
