@@ -191,6 +191,39 @@ fn a_kernel_differs_from_a_changed_one() {
     assert!(back.1.ends_with(&added), "{}", back.1);
 }
 
+/// A module's types continue those of the kernel.
+#[test]
+fn modules_have_types_of_their_own() {
+    needs!(Btf, Modules);
+    let modules = std::fs::read_dir("/sys/kernel/btf").expect("a directory");
+    let mut seen = 0;
+    for entry in modules {
+        let name = entry.expect("a file").file_name();
+        let name = name.to_str().expect("text");
+        if name == "vmlinux" {
+            continue;
+        }
+        let raw = good(&["btf", "dump", "--raw", "--module", name]);
+        // The numbers go on behind those of the kernel.
+        let btf = Btf::parse(std::fs::read(VMLINUX).expect("bytes")).expect("BTF");
+        let first = format!("[{}] ", btf.end().0);
+        assert!(raw.starts_with(&first), "{name}: {raw}");
+        // What it says of the kernel's types is what they are.
+        let header = good(&["btf", "dump", "--module", name]);
+        assert!(
+            header.contains("typedef ") && !header.contains("is broken"),
+            "{name}"
+        );
+        let place = format!("module:{name}");
+        assert_eq!(command(&["btf", "diff", &place, &place]).0, DONE);
+        let (status, text, _) = command(&["btf", "diff", "kernel", &place]);
+        assert!(!text.lines().any(|line| line.starts_with("- ")), "{text}");
+        assert!(status == DONE || status == DIFFERENT, "{name}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
 /// A reader that went away.
 struct Gone(usize);
 
