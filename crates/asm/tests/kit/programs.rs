@@ -6,6 +6,9 @@ use bpfsmith_asm::kit::packet::{self, Exits, Packet};
 use bpfsmith_asm::kit::rate::{Bucket, Clock, Rate};
 use bpfsmith_asm::kit::{event, fib, hash, map, rate, rewrite};
 
+#[path = "congestion.rs"]
+pub(crate) mod congestion;
+
 pub(crate) const P: Packet = Packet {
     data: R6,
     end: R7,
@@ -68,7 +71,13 @@ const fn tc(name: &'static str, code: fn(usize) -> Code) -> Case {
 }
 
 /// All of them.
-pub(crate) const CASES: [&[Case]; 4] = [PACKETS, CHECKSUMS, REWRITES, REST];
+pub(crate) const CASES: [&[Case]; 5] = [
+    PACKETS,
+    CHECKSUMS,
+    REWRITES,
+    REST,
+    congestion::TCP,
+];
 
 /// The program of that name.
 pub(crate) fn case(name: &str) -> Program {
