@@ -37,29 +37,11 @@ pub(super) fn ty(btf: &Btf<Bytes>, id: TypeId) -> Result<Json, Error> {
             object.push(("linkage", word(linkage).into()));
             reference(btf, proto, &mut object)?;
         }
-        Shape::FuncProto(result, params) => {
+        Shape::FuncProto(result, _) => {
             reference(btf, result, &mut object)?;
-            let mut list = Vec::with_capacity(params.len());
-            for param in params {
-                let mut object = vec![("name", name(param.name))];
-                reference(btf, param.ty, &mut object)?;
-                list.push(Json::Object(object));
-            }
-            object.push(("params", Json::List(list)));
+            object.push(("params", params(btf, &ty)?));
         }
-        Shape::DataSec(_, variables) => {
-            let mut list = Vec::new();
-            for variable in variables {
-                let mut object = vec![
-                    ("name", name(btf.ty(variable.ty)?.name())),
-                    ("offset", variable.offset.into()),
-                    ("size", variable.size.into()),
-                ];
-                reference(btf, variable.ty, &mut object)?;
-                list.push(Json::Object(object));
-            }
-            object.push(("variables", Json::List(list)));
-        }
+        Shape::DataSec(..) => object.push(("variables", variables(btf, &ty)?)),
         Shape::DeclTag(target, part) => {
             object.push(("part", part.into()));
             reference(btf, target, &mut object)?;
@@ -87,6 +69,30 @@ fn members(btf: &Btf<Bytes>, ty: &Type<'_>) -> Result<Json, Error> {
             ("bit_field", member.bits.is_some().into()),
         ];
         reference(btf, member.ty, &mut object)?;
+        list.push(Json::Object(object));
+    }
+    Ok(Json::List(list))
+}
+
+fn params(btf: &Btf<Bytes>, ty: &Type<'_>) -> Result<Json, Error> {
+    let mut list = Vec::with_capacity(ty.params().len());
+    for param in ty.params() {
+        let mut object = vec![("name", name(param.name))];
+        reference(btf, param.ty, &mut object)?;
+        list.push(Json::Object(object));
+    }
+    Ok(Json::List(list))
+}
+
+fn variables(btf: &Btf<Bytes>, ty: &Type<'_>) -> Result<Json, Error> {
+    let mut list = Vec::new();
+    for variable in ty.variables() {
+        let mut object = vec![
+            ("name", name(btf.ty(variable.ty)?.name())),
+            ("offset", variable.offset.into()),
+            ("size", variable.size.into()),
+        ];
+        reference(btf, variable.ty, &mut object)?;
         list.push(Json::Object(object));
     }
     Ok(Json::List(list))
