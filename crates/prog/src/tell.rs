@@ -182,12 +182,19 @@ fn runs(program: &Program) -> impl Iterator<Item = (u32, &Line)> {
         let skip = std::mem::replace(&mut is_second, raw.is_wide());
         let slot = u32::try_from(slot).ok()?;
         let is_start = || program.funcs().iter().any(|func| func.at == slot);
-        if skip || (before == Some(line) && !is_start()) {
+        if skip || (before.is_some_and(|before| is_same(before, line)) && !is_start()) {
             return None;
         }
         before = Some(line);
         Some((slot, line))
     })
+}
+
+/// Whether two slots are from the same place. Neighbours mostly differ in their line already.
+fn is_same(one: &Line, other: &Line) -> bool {
+    one.frame == other.frame
+        && (std::ptr::eq(one.at, other.at)
+            || (one.at.line() == other.at.line() && one.at == other.at))
 }
 
 /// The fragments around each frame, as text.
@@ -241,7 +248,7 @@ impl<'a> Texts<'a> {
         let place = std::ptr::from_ref(line.at).addr() / 8;
         let slot = place.wrapping_add(line.frame as usize) % self.recent.len();
         let number = match self.all.get(self.recent[slot]) {
-            Some(text) if text.line == *line => self.recent[slot],
+            Some(text) if is_same(&text.line, line) => self.recent[slot],
             _ => {
                 let text = self.make(line);
                 self.all.push(Text { line: *line, text });

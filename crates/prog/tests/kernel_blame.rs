@@ -10,12 +10,14 @@ use bpfsmith_asm::program::Target;
 use bpfsmith_btf::{Builder, FUNC_INFO_SIZE, IntEncoding, LINE_INFO_SIZE, Line, Linkage};
 use bpfsmith_gate::{Version, is_slow, needs, version};
 use bpfsmith_prog::blame::{Evidence, Refusal, Stats};
+use bpfsmith_prog::{Error, Maps};
 use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::prog::{self, Load, Log, Records};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// What the kernel answered, and what it wrote.
 struct Answer {
@@ -221,6 +223,48 @@ fn every_refusal_names_its_line() {
         count += 1;
     }
     assert!(count >= 60, "{count} cases");
+}
+
+/// Loaded as everybody loads: the line is quoted in our error and, before the sentence, in the
+/// kernel's own log; where the source is not at hand, the kernel's log has the fragments.
+#[test]
+fn every_refusal_quotes_its_line_twice() {
+    needs!(Root, Bpf);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut count = 0;
+    for case in cases().filter(|case| !is_endless(case) && case.types != Types::Missing) {
+        let (program, line) = case.program();
+        let maps = Maps::of(&program).expect(case.name);
+        let load = bpfsmith_prog::Load::new(&program).maps(&maps);
+        let load = load.license(case.license).expect("a license");
+        let refusal = match load.load() {
+            Err(Error::Refused(refusal)) => refusal,
+            other => panic!("{}: {other:?}", case.name),
+        };
+        is_guilty(&refusal, line);
+        let Some(at) = refusal.at else { continue };
+        let text = std::fs::read_to_string(root.join(at.file())).ok();
+        let index = at.line() as usize - 1;
+        let text = text.map(|text| text.lines().nth(index).expect("a line").to_owned());
+        assert_eq!(refusal.source, text, "{refusal:#}");
+        let (all, path) = (format!("{refusal:#}"), &refusal.path);
+        let shown = match &text {
+            Some(text) => {
+                let quote = format!("\n{} | {}\n", at.line(), text.trim());
+                assert!(all.contains(&quote), "{all}");
+                format!("; {} // {path}", text.trim())
+            }
+            None => format!("; {path}"),
+        };
+        // The kernel quotes only what it follows, and a line once, also where it then drops the path
+        // on which it did so.
+        if refusal.stats.processed == Some(0) || case.name == "exit_pointer" {
+            continue;
+        }
+        assert!(refusal.log.contains(&shown), "{shown}\n{}", refusal.log);
+        count += 1;
+    }
+    assert!(count >= 50, "{count} cases");
 }
 
 #[test]
