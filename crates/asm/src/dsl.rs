@@ -7,7 +7,10 @@ pub use crate::global::{Global, ld_global};
 pub use crate::helper::*;
 pub use crate::insn::*;
 pub use crate::isa::{Order, Reg, Size, Wide};
-pub use crate::kernel::{Args, args, kernel, kernel_const, kernel_type, kfunc, ksym, load_bits};
+pub use crate::kernel::{
+    Args, KernelConst, KernelField, KernelType, KernelValue, Kfunc, Ksym, args, kernel,
+    kernel_const, kernel_type, kfunc, ksym, load_bits,
+};
 pub use crate::kit;
 pub use crate::link::Isa;
 pub use crate::mem::{Mem, Place, Slot, slot};
