@@ -123,6 +123,7 @@ pub(super) const TCP: &[Case] = &[
                 load(ACKED, number(0)),
                 load(NOW, number(1)),
                 cubic::growth(SK, state(), ACKED, NOW),
+                mov(R0, 0),
             ]
         })
     }),
