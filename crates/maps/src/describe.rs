@@ -2,12 +2,15 @@
 
 use crate::error::{Error, Object, Problem, Result};
 use crate::handle::Types;
-use bpfsmith_btf::{Builder, TypeId};
-use bpfsmith_sys::misc;
+use bpfsmith_btf::{Builder, Number, TypeId};
+use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::prog::Log;
+use bpfsmith_sys::{Failed, misc};
 use bpfsmith_uapi::map::MapShape;
+use bpfsmith_uapi::record::{Hold, Type};
 use bpfsmith_uapi::{Cmd, MapType};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// Kinds whose creation the kernel refuses when types are given.
 pub(crate) const REFUSED: &[MapType] = &[
@@ -57,6 +60,7 @@ pub(crate) fn load(shape: &MapShape, token: Option<BorrowedFd<'_>>) -> Result<Op
     }
     let object = Object::from(shape);
     let mut builder = Builder::new();
+    spell(&mut builder, value);
     let value = builder.described(value);
     let key = if shape.key == 0 {
         TypeId::VOID
@@ -74,4 +78,54 @@ pub(crate) fn load(shape: &MapShape, token: Option<BorrowedFd<'_>>) -> Result<Op
     let fd = misc::load_btf(&blob, &mut log, token)
         .map_err(|failed| Error::kernel(failed.cmd, object, failed.errno))?;
     Ok(Some(Loaded { fd, key, value }))
+}
+
+/// Has pointers into the kernel tagged with the words of the running kernel: those before 6.4 took
+/// today's word for a pointer that counts for one that does not.
+#[doc(hidden)]
+pub fn spell(builder: &mut Builder, ty: &Type) {
+    if has_pointer(ty) && has_old_tags() {
+        builder.spell_old_tags();
+    }
+}
+
+fn has_pointer(ty: &Type) -> bool {
+    match ty {
+        Type::Pointer(_) => true,
+        Type::Array(element, _) => has_pointer(element),
+        Type::Struct(record) => record.types.iter().any(has_pointer),
+        Type::Root(root) => root.of.types.iter().any(has_pointer),
+        Type::Unsigned(_) | Type::Signed(_) | Type::Network(_) => false,
+    }
+}
+
+/// Whether the kernel refuses today's word for a pointer that does not count, and takes the old one.
+fn has_old_tags() -> bool {
+    static OLD: OnceLock<bool> = OnceLock::new();
+    *OLD.get_or_init(|| {
+        takes(Hold::Untrusted.tag()).is_err() && takes(Hold::Untrusted.old_tag()).is_ok()
+    })
+}
+
+/// Tries a map with a pointer to a task under this tag.
+fn takes(tag: &str) -> std::result::Result<(), Failed> {
+    let mut builder = Builder::new();
+    let none: [(&str, TypeId, u32); 0] = [];
+    let task = builder.structure("task_struct", 0, none);
+    let tagged = builder.type_tag(tag, task);
+    let pointer = builder.pointer(tagged);
+    let value = builder.structure("value", 8, [("task", pointer, 0)]);
+    let key = builder.number(Number::U32);
+    // A builder with names as short as these cannot fail.
+    let blob = builder.build().unwrap_or_default();
+    let btf = misc::load_btf(&blob, &mut Log::default(), None)?;
+    let create = Create {
+        kind: MapType::ARRAY.0,
+        key: 4,
+        value: 8,
+        entries: 1,
+        btf: Some((btf.as_fd(), key.0, value.0)),
+        ..Create::default()
+    };
+    Map::create(&create).map(drop)
 }

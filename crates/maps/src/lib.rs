@@ -20,9 +20,12 @@
 //! many elements with [`Map::batches`]; [`Map::update_many`] and [`Map::delete_many`] write so. Views of
 //! per-CPU maps have the same.
 //!
+//! Values may have members that belong to the kernel: locks, timers, pointers. See [`member`].
+//!
 //! All views are [`Handle`]s as well: they have a name, can be pinned, described and frozen.
 
 pub mod list;
+pub mod member;
 
 mod batch;
 mod call_hint;
@@ -46,12 +49,18 @@ mod view;
 mod walk;
 
 pub use batch::{Batch, Batches, PerCpuBatch, PerCpuBatches, Way};
+#[doc(hidden)]
+pub use describe::spell;
 pub use error::{Error, Object, Operation, Problem, Result};
 pub use handle::{Described, Handle, Options, Origin, Types};
 #[doc(hidden)]
 pub use hint::hints;
 pub use map::{Locked, Map};
 pub use mapped::{Arena, Mapped};
+pub use member::{
+    Kptr, List, ListNode, RefCount, ResilientLock, SpinLock, TaskWork, Timer, Tree, TreeNode,
+    WorkQueue,
+};
 pub use object_map::{Number, ObjectMap};
 pub use percpu::{PerCpu, PerCpuMap};
 pub use perf_buffer::{Direction, Lost, PerfBuffer, PerfOptions, Sample, Skip, Wakeup};
@@ -61,7 +70,7 @@ pub use ring::{
     Drained, End, Pace, Polled, Positions, Record, RingBuf, RingProblem, RingSet, Stats, Typed,
     Verdict,
 };
-pub use special::{CgroupStorageKey, LpmKey, SpinLock, Timer, WorkQueue, frames};
+pub use special::{CgroupStorageKey, LpmKey, frames};
 pub use storage::Storage;
 pub use target::{Target, TargetMap};
 pub use user_ring::{Reserved, UserRing};

@@ -1,4 +1,4 @@
-//! Keys and members of values that mean something to the kernel.
+//! Keys of their own form, and the values of stack traces.
 
 use bpfsmith_uapi::record::{Described, Record, Type, member};
 use bpfsmith_uapi::{Layout, Width};
@@ -124,37 +124,6 @@ impl CgroupStorageKey {
             end: 0,
         }
     }
-}
-
-macro_rules! opaque {
-    ($($(#[$meta:meta])* $name:ident: [$element:ty; $len:literal] as $kernel:literal $member:literal;)+) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-        #[repr(C)]
-        pub struct $name([$element; $len]);
-
-        impl Described for $name {
-            const TYPE: Type = Type::Struct(&Record {
-                layout: Layout {
-                    name: $kernel,
-                    kernel: "",
-                    size: size_of::<$name>(),
-                    fields: &[member($member, 0, size_of::<$name>(), &<[$element; $len]>::TYPE)],
-                },
-                types: &[<[$element; $len]>::TYPE],
-            });
-        }
-    )+};
-}
-
-opaque! {
-    /// A lock as a member of a value, which programs take, and [`Map::locked`](crate::Map::locked)
-    /// as well. It reads as zero. Linux 5.1.
-    SpinLock: [u32; 1] as "bpf_spin_lock" "val";
-    /// A timer as a member of a value, which programs start. It reads as zero. Linux 5.15.
-    Timer: [u64; 2] as "bpf_timer" "opaque";
-    /// Work for later as a member of a value, which programs start. It reads as zero. Linux 6.10.
-    WorkQueue: [u64; 2] as "bpf_wq" "opaque";
 }
 
 /// The addresses of a stack trace, from the innermost function on, without the zeros at the end.
