@@ -9,7 +9,7 @@ pub use crate::insn::*;
 pub use crate::isa::{Order, Reg, Size, Wide};
 pub use crate::kernel::{
     Args, KernelConst, KernelField, KernelType, KernelValue, Kfunc, Ksym, args, kernel,
-    kernel_const, kernel_type, kfunc, ksym, load_bits,
+    kernel_const, kernel_type, kfunc, ksym, ld_type, load_bits,
 };
 pub use crate::kit;
 pub use crate::link::Isa;

@@ -1,4 +1,4 @@
-//! Global variables: symbolic references into `.data`, `.rodata` and `.bss`.
+//! Global variables: symbolic references into `.data`, `.rodata`, `.bss` and `.private`.
 
 use crate::code::{Code, Splice};
 use crate::insn::{Extra, Insn};
@@ -62,6 +62,21 @@ impl<T: FromZeros> Global<T> {
     }
 }
 
+impl<T: FromZeros + Described> Global<T> {
+    /// A variable that only programs reach, and that starts as zero: for what belongs to the kernel,
+    /// as a lock and the list that it guards. All of one program lie side by side, so that one lock
+    /// guards them. Linux 6.2.
+    #[must_use]
+    pub const fn private(name: &'static str) -> Global<T> {
+        Global {
+            section: ".private",
+            name,
+            value: None,
+            ty: Some(T::TYPE),
+        }
+    }
+}
+
 impl<T> Global<T> {
     /// What it is called.
     #[must_use]
@@ -69,7 +84,7 @@ impl<T> Global<T> {
         self.name
     }
 
-    /// Where it lies: `.data`, `.rodata` or `.bss`.
+    /// Where it lies: `.data`, `.rodata`, `.bss` or `.private`.
     #[must_use]
     pub const fn section(&self) -> &'static str {
         self.section

@@ -8,6 +8,7 @@ use crate::isa::{
 use crate::kernel::Known;
 use crate::mem::{Base, Mem};
 use bpfsmith_uapi::map::Name;
+use bpfsmith_uapi::record::Record;
 use std::panic::Location;
 
 /// The result of a call; what a program returns.
@@ -353,6 +354,8 @@ pub(crate) enum Extra {
     Kfunc(&'static str),
     /// A kernel variable by name.
     Ksym(&'static str),
+    /// A structure of the program's own, which the kernel must be told.
+    Record(&'static Record),
     /// A value that its field cannot hold.
     Bad {
         what: Misfit,

@@ -24,9 +24,10 @@
 //! assert!(program.listing().contains("@field[tcp_sock.snd_cwnd]"));
 //! ```
 
-use crate::insn::{Insn, Late, Operand, R1, Val, Value, W, load, lsh, rsh};
+use crate::insn::{Extra, Insn, Late, Operand, R1, Val, Value, W, load, lsh, mov, rsh};
 use crate::isa::{Op, Reg, Src};
 use crate::mem::{Mem, Place};
+use bpfsmith_uapi::record::{Described, Type};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -84,6 +85,8 @@ asks! {
     HasKfunc = "has_kfunc";
     /// 1 if the kernel variable exists, or else 0.
     HasKsym = "has_ksym";
+    /// The number of a structure among the types that the kernel is told with the program.
+    OwnType = "own_type";
 }
 
 impl Ask {
@@ -317,6 +320,31 @@ pub fn load_bits(dst: Reg, place: impl Into<Place>, field: KernelField) -> [Insn
         lsh(dst, shift(Ask::Left)),
         rsh(dst, shift(Ask::Right)),
     ]
+}
+
+/// Loads the number of a structure of one's own, as the kernel knows it when the program is loaded:
+/// what functions that allocate one want in R1.
+///
+/// ```
+/// use bpfsmith_asm::dsl::*;
+///
+/// bpfsmith_uapi::record! {
+///     /// A job.
+///     struct Job { number: u64 }
+/// }
+///
+/// code![ld_type::<Job>(R1), mov(R2, 0), call_kfunc("bpf_obj_new_impl")];
+/// ```
+#[track_caller]
+pub fn ld_type<T: Described>(dst: Reg) -> Insn {
+    let record = const {
+        let Type::Struct(record) = T::TYPE else {
+            panic!("only structures have a number of their own: define it with record!");
+        };
+        record
+    };
+    let name = Cow::Borrowed(record.layout.name);
+    mov(dst, KernelValue(Known::new(Ask::OwnType, name))).with(Extra::Record(record))
 }
 
 /// The arguments of a kernel function, as programs find them in their context.

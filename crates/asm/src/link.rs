@@ -10,6 +10,7 @@ use crate::report::{Finding, Kind, Place, Report, Severity};
 use crate::stack::{self, Stack};
 use bpfsmith_uapi::ProgType;
 use bpfsmith_uapi::map::MapShape;
+use bpfsmith_uapi::record::Record;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -197,6 +198,7 @@ struct Linker<'a> {
     queue: Vec<&'a Func>,
     maps: Vec<MapShape>,
     globals: Vec<&'a GlobalDef>,
+    records: Vec<&'static Record>,
     /// What is wrong, with the slot that it is about.
     findings: Vec<(usize, Finding)>,
 }
@@ -369,6 +371,7 @@ impl<'a> Linker<'a> {
                     target: Target::Ksym(name.to_owned()),
                 });
             }
+            Extra::Record(record) => self.record(record, line),
             Extra::Bad { what, value } => self.bad_value(what, value, slot),
         }
         if raw.is_wide() {
@@ -465,6 +468,21 @@ impl<'a> Linker<'a> {
         }
     }
 
+    fn record(&mut self, record: &'static Record, line: Line) {
+        let name = record.layout.name;
+        match (self.records.iter()).find(|known| known.layout.name == name) {
+            None => self.records.push(record),
+            Some(known) if **known == *record => {}
+            Some(_) => {
+                let message = format!(
+                    "structure `{name}` is defined differently elsewhere in the program: give one \
+                     of them another name"
+                );
+                self.find(Kind::Conflict, line, message);
+            }
+        }
+    }
+
     fn find(&mut self, kind: Kind, line: Line, message: String) {
         self.find_at(self.insns.len(), kind, line, message);
     }
@@ -551,6 +569,7 @@ impl<'a> Linker<'a> {
             maps: self.maps,
             sections,
             types: types.collect(),
+            records: self.records,
             lines: self.lines,
             frames: self.frames,
             net: self.net,

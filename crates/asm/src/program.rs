@@ -5,7 +5,7 @@ use crate::isa::{Order, Raw};
 use crate::kernel::Question;
 use bpfsmith_uapi::ProgType;
 use bpfsmith_uapi::map::{MapShape, Name};
-use bpfsmith_uapi::record::Type;
+use bpfsmith_uapi::record::{Record, Type};
 use std::borrow::Cow;
 use std::panic::Location;
 
@@ -25,6 +25,8 @@ pub struct Program {
     pub(crate) sections: Vec<Section>,
     /// The types of global variables, as far as they are known.
     pub(crate) types: Vec<(&'static str, Type)>,
+    /// The structures whose numbers it loads.
+    pub(crate) records: Vec<&'static Record>,
     /// One entry per slot, or none at all for a program without sources.
     pub(crate) lines: Vec<Line>,
     pub(crate) frames: Vec<Frame>,
@@ -77,7 +79,8 @@ pub enum Target {
     Map(Name),
     /// The address inside the value of a one-element map, at this offset.
     MapValue(Name, u32),
-    /// The address inside a global data section (`.data`, `.rodata`, `.bss`), at this offset.
+    /// The address inside a global data section (`.data`, `.rodata`, `.bss`, `.private`), at this
+    /// offset.
     Section(&'static str, u32),
     /// The kernel function of that name, `name` or `module:name`.
     Kfunc(String),
@@ -90,9 +93,9 @@ pub enum Target {
 /// Global data: becomes a one-element array map when the program is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// `.data`, `.rodata` or `.bss`.
+    /// `.data`, `.rodata`, `.bss` or `.private`.
     pub name: &'static str,
-    /// The initial bytes; all zero for `.bss`.
+    /// The initial bytes; all zero for `.bss` and `.private`.
     pub bytes: Vec<u8>,
     /// Name, offset and size of each variable, by offset.
     pub symbols: Vec<(String, u32, u32)>,
@@ -113,6 +116,7 @@ impl Program {
             maps: Vec::new(),
             sections: Vec::new(),
             types: Vec::new(),
+            records: Vec::new(),
             lines: Vec::new(),
             frames: Vec::new(),
             net: Vec::new(),
@@ -191,6 +195,12 @@ impl Program {
     pub fn global_type(&self, name: &str) -> Option<Type> {
         let found = self.types.iter().find(|(known, _)| *known == name);
         found.map(|(_, ty)| *ty)
+    }
+
+    /// The structures of its own whose numbers it loads, each once.
+    #[must_use]
+    pub fn records(&self) -> &[&'static Record] {
+        &self.records
     }
 
     /// What the checker found that a kernel may or may not refuse.

@@ -12,9 +12,13 @@ use bpfsmith_sys::mmap::{Shared, Write};
 use bpfsmith_uapi::MapType;
 use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::map::{MapShape, Name};
+use bpfsmith_uapi::record::Type;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The section that only programs reach.
+pub(crate) const PRIVATE: &str = ".private";
 
 /// First values that differ from those in the program.
 #[derive(Debug, Default)]
@@ -105,6 +109,7 @@ fn describe_section(builder: &mut Builder, program: &Program, section: &Section)
         }
         end = offset.saturating_add(size);
         let mut ty = if let Some(ty) = program.global_type(name) {
+            bpfsmith_maps::spell(builder, &ty);
             builder.described(&ty)
         } else {
             let byte = builder.number(Number::U8);
@@ -114,6 +119,10 @@ fn describe_section(builder: &mut Builder, program: &Program, section: &Section)
             ty = builder.constant(ty);
         }
         let ty = builder.var(&identifier(name), ty, Linkage::GLOBAL);
+        let described = program.global_type(name);
+        if let Some(root) = described.as_ref().and_then(Type::root) {
+            builder.contains(root, ty, None);
+        }
         variables.push(Variable { ty, offset, size });
     }
     let size = u32::try_from(section.bytes.len()).ok()?;
@@ -135,12 +144,11 @@ pub(crate) fn make_section(
         problem: "a section of global data is at most 4 GB".to_owned(),
     })?;
     let shape = MapShape {
-        flags: map_create::BPF_F_MMAPABLE
-            | if is_constant {
-                map_create::BPF_F_RDONLY_PROG
-            } else {
-                0
-            },
+        flags: match section.name {
+            ".rodata" => map_create::BPF_F_MMAPABLE | map_create::BPF_F_RDONLY_PROG,
+            PRIVATE => 0,
+            _ => map_create::BPF_F_MMAPABLE,
+        },
         ..MapShape::new(MapType::ARRAY, name, 4, value, 1)
     };
     let options = bpfsmith_maps::Options {
@@ -213,8 +221,8 @@ fn outside(name: &str) -> Error {
 pub(crate) fn read<T: FromBytes>(data: &[Data], program: &str, global: &Global<T>) -> Result<T> {
     let (data, offset) = find(data, program, global)?;
     let mut bytes = vec![0; size_of::<T>()];
-    if data.section == ".rodata" {
-        // Frozen: nothing changes, and it cannot be mapped for writing.
+    if matches!(data.section, ".rodata" | PRIVATE) {
+        // Frozen, or private to programs: it cannot be mapped for writing.
         let mut all = vec![0; data.map.facts().stride];
         let failed = |failed| Error::call(failed, "global data", data.section);
         data.map
@@ -246,6 +254,12 @@ pub(crate) fn write<T: IntoBytes + Immutable>(
                  variable",
                 global.name()
             ),
+        });
+    }
+    if data.section == PRIVATE {
+        return Err(Error::Argument {
+            what: "global variable",
+            problem: format!("\"{}\" is private: only programs change it", global.name()),
         });
     }
     data.memory()?

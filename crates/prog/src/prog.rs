@@ -119,7 +119,7 @@ impl Prog {
         &self.account
     }
 
-    /// The map behind a section of global data: `.data`, `.rodata` or `.bss`.
+    /// The map behind a section of global data: `.data`, `.rodata`, `.bss` or `.private`.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<&Handle> {
         let found = self.data.iter().find(|data| data.section == name);

@@ -3,11 +3,12 @@
 use crate::answered::{answered, poison};
 use crate::error::{Error, Result};
 use crate::globals::{Data, Initial, make_section};
+use crate::kernel::answer::Answer;
 use crate::kernel::{self, Module};
 use crate::maps::Maps;
 use crate::tell::Told;
 use bpfsmith_asm::isa::{Op, Order, Raw, Reg, Wide};
-use bpfsmith_asm::kernel::Question;
+use bpfsmith_asm::kernel::{Ask, Question};
 use bpfsmith_asm::program::{Program, Target};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl Resolved {
         for reloc in program.relocs() {
             let slot = reloc.at as usize;
             let done = match &reloc.target {
-                Target::Kernel(question) => resolved.answer(program, slot, question),
+                Target::Kernel(question) => resolved.answer(program, slot, question, told),
                 target => resolved
                     .filling(program, maps, target)
                     .map(|filling| resolved.fill(slot, filling)),
@@ -64,9 +65,23 @@ impl Resolved {
     }
 
     /// Writes what the kernel answers into the slot that asks.
-    fn answer(&mut self, program: &Program, slot: usize, question: &Question) -> Result<()> {
+    fn answer(
+        &mut self,
+        program: &Program,
+        slot: usize,
+        question: &Question,
+        told: &Told,
+    ) -> Result<()> {
         let raw = program.insns().get(slot).copied().unwrap_or_default();
-        let raw = answered(raw, question, kernel::answer::answer(question)?)?;
+        let own = match question.ask {
+            Ask::OwnType => told.record(&question.path),
+            _ => None,
+        };
+        let answer = match own {
+            Some(id) => Answer::from(id.0),
+            None => kernel::answer::answer(question)?,
+        };
+        let raw = answered(raw, question, answer)?;
         self.put(slot, raw);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What the kernel is told of a program: its functions, its lines, and its global variables.
 
-use crate::globals;
+use crate::globals::{self, PRIVATE};
 use crate::load::Lines;
 use crate::source::{self, NoSource, Source};
 use bpfsmith_asm::decode::ops;
@@ -25,6 +25,8 @@ pub(crate) struct Told {
     pub(crate) refused: Option<Errno>,
     /// The sections of global data, with their types.
     sections: Vec<(&'static str, TypeId)>,
+    /// The structures whose numbers the program loads.
+    records: Vec<(&'static str, TypeId)>,
 }
 
 /// The lines that the kernel was told, by their texts.
@@ -53,7 +55,9 @@ impl Told {
         token: Option<BorrowedFd<'_>>,
     ) -> Told {
         let mut told = Told::default();
-        let has_data = lines != Lines::Kept && !program.sections().is_empty();
+        let mut has_private = program.sections().iter().any(|s| s.name == PRIVATE);
+        has_private |= !program.records().is_empty();
+        let has_data = has_private || (lines != Lines::Kept && !program.sections().is_empty());
         let has_lines = lines != Lines::Kept && !program.lines().is_empty();
         let has_callbacks = || {
             let mut ops = ops(program.insns());
@@ -73,6 +77,10 @@ impl Told {
         if has_data {
             sections = globals::describe(&mut builder, program);
         }
+        let told_records = program.records().iter();
+        let records_told = told_records
+            .map(|record| (record.layout.name, builder.described_record(record)))
+            .collect();
         let Ok(blob) = builder.build() else {
             told.refused = Some(Errno::E2BIG);
             return told;
@@ -85,12 +93,19 @@ impl Told {
                 quoted,
                 refused: None,
                 sections,
+                records: records_told,
             },
             Err(failed) => Told {
                 refused: Some(failed.errno),
                 ..told
             },
         }
+    }
+
+    /// The number of a structure whose number the program loads.
+    pub(crate) fn record(&self, name: &str) -> Option<TypeId> {
+        let (_, id) = self.records.iter().find(|(known, _)| *known == name)?;
+        Some(*id)
     }
 
     /// What the kernel knows of a section.

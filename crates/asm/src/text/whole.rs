@@ -56,6 +56,7 @@ pub fn program(source: &str) -> Result<Program, Report> {
         maps: text.maps,
         sections: text.sections,
         types: Vec::new(),
+        records: Vec::new(),
         lines: Vec::new(),
         frames: Vec::new(),
         net: Vec::new(),

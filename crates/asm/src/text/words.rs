@@ -212,9 +212,10 @@ impl<'a> Parser<'a> {
             ".data" => Ok(".data"),
             ".rodata" => Ok(".rodata"),
             ".bss" => Ok(".bss"),
+            ".private" => Ok(".private"),
             _ => {
                 self.scan.at = at;
-                self.scan.expected(".data, .rodata or .bss")
+                self.scan.expected(".data, .rodata, .bss or .private")
             }
         }
     }

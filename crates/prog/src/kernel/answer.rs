@@ -42,6 +42,14 @@ pub(crate) fn answer(question: &Question) -> Result<Answer> {
         Ask::HasKfunc => has(function(path).map(drop)).map(exists),
         Ask::HasKsym => has(variable(path).map(drop)).map(exists),
         Ask::Arg => arg(path),
+        // Answered before the kernel is asked, if the program describes the structure.
+        Ask::OwnType => Err(Error::Argument {
+            what: "structure",
+            problem: format!(
+                "the kernel was not told of \"{path}\": programs from text do not bring the types \
+                 that ld_type(…) describes, and without BTF there are none"
+            ),
+        }),
         Ask::Const => match first(path, constant)? {
             Some(number) => Ok(Answer {
                 number,
