@@ -25,6 +25,10 @@ chapter!(
 chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
 chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
 chapter!(
+    portable_fields,
+    "../tutorials/part-3-advanced/14-portable-fields.rs"
+);
+chapter!(
     ring_buffers,
     "../tutorials/part-2-kernel/03-ring-buffers.rs"
 );
@@ -90,4 +94,19 @@ fn what_the_verifier_refuses_passes_the_checker() {
 #[test]
 fn testing() {
     insta::assert_snapshot!(listing(&testing::program()));
+}
+
+#[test]
+fn portable_fields() {
+    for (name, program) in [
+        ("portable_fields_me", portable_fields::me()),
+        ("portable_fields_guarded", portable_fields::guarded()),
+        ("portable_fields_switches", portable_fields::program()),
+        ("portable_fields_packet", portable_fields::packet()),
+    ] {
+        insta::assert_snapshot!(name, listing(&program));
+    }
+    for (program, _) in portable_fields::mistakes() {
+        assert_eq!(program.warnings(), [], "{}", program.listing());
+    }
 }

@@ -20,6 +20,7 @@ example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(checker, "../examples/checker.rs");
 example!(hello_listing, "../examples/hello_listing.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
+example!(process_tree, "../examples/process_tree.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
@@ -63,6 +64,12 @@ fn cgroup_connect_log() {
 #[test]
 fn syscall_counter() {
     assert_snapshot!(listing(&syscall_counter::program()));
+}
+
+#[test]
+fn process_tree() {
+    assert_snapshot!("process_tree_started", listing(&process_tree::started()));
+    assert_snapshot!("process_tree_ended", listing(&process_tree::ended()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use bpfsmith_gate::needs;
 use std::error::Error;
+use std::process::{Command, Stdio};
 
 /// Takes an example in as a module.
 macro_rules! example {
@@ -27,6 +28,7 @@ macro_rules! chapter {
 
 example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
+example!(process_tree, "../examples/process_tree.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
@@ -40,6 +42,10 @@ chapter!(
 );
 chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
+chapter!(
+    portable_fields,
+    "../tutorials/part-3-advanced/14-portable-fields.rs"
+);
 
 /// Fails with the error's own words.
 #[track_caller]
@@ -79,6 +85,35 @@ fn task_iterator() {
     works(task_iterator::run());
 }
 
+const GRANDCHILD: &str = "BPFSMITH_GRANDCHILD";
+
+/// Itself again, with one test that starts one more process.
+#[test]
+fn process_tree() {
+    if std::env::var_os(GRANDCHILD).is_some() {
+        let mut grandchild = Command::new("/proc/self/exe");
+        let status = grandchild.arg("--list").env_remove(GRANDCHILD).status();
+        assert!(status.is_ok_and(|status| status.success()));
+        return;
+    }
+    needs!(Root, TpBtf, MmapArray, RingBuf);
+    works(process_tree::run());
+
+    let mut child = Command::new("/proc/self/exe");
+    child.args(["--exact", "process_tree"]).env(GRANDCHILD, "1");
+    match process_tree::watch(child.stdout(Stdio::null())) {
+        Ok((id, status, told)) => {
+            let below = |depth| move |event: &&process_tree::Event| event.depth == depth;
+            let child: Vec<_> = told.iter().filter(below(1)).collect();
+            let grandchild: Vec<_> = told.iter().filter(below(2)).collect();
+            assert!(status.success() && grandchild.len() == 2, "{told:?}");
+            assert!(child.iter().any(|event| event.pid == id), "{told:?}");
+            assert!(grandchild.iter().all(|event| event.parent == id));
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 #[test]
 fn uprobe_malloc() {
     needs!(Root, Uprobe);
@@ -113,4 +148,10 @@ fn chapter_2_4_verifier() {
 fn chapter_2_5_testing() {
     needs!(Root, Bpf);
     works(testing::run());
+}
+
+#[test]
+fn chapter_3_14_portable_fields() {
+    needs!(Root, Bpf, MmapArray, TpBtf);
+    works(portable_fields::run());
 }
