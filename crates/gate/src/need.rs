@@ -90,6 +90,8 @@ needs_table! {
     Tcx, 6.6, [NET_XGRESS], tcx, NEWER;
     /// TC programs in a `clsact` qdisc.
     Clsact, 4.5, [NET_CLS_BPF, NET_SCH_INGRESS], facts, "modprobe sch_ingress cls_bpf";
+    /// Devices that send as a token bucket allows.
+    Tbf, 2.6, [NET_SCH_TBF], facts, "modprobe sch_tbf";
     /// The netkit device and its programs.
     Netkit, 6.7, [NETKIT], facts, BUILT;
     /// Tracing programs on kernel functions: fentry, fexit, fmod_ret.
@@ -185,6 +187,18 @@ needs_table! {
     CpumapProg, 5.9, [], cpumap_program, NEWER;
     /// Timers in map values.
     Timer, 5.15, [], timer, NEWER;
+    /// Pointers into the kernel in map values.
+    Kptr, 5.19, [DEBUG_INFO_BTF], facts, NEWER;
+    /// Such pointers that count and are read where they are, to tasks and control groups.
+    CountedKptr, 6.4, [DEBUG_INFO_BTF, CGROUPS], facts, NEWER;
+    /// Lists and trees of structures that programs allocate and that several may hold.
+    ObjectLists, 6.6, [DEBUG_INFO_BTF], facts, NEWER;
+    /// Work for later in map values.
+    WorkQueue, 6.10, [DEBUG_INFO_BTF], facts, NEWER;
+    /// Locks in map values that are refused instead of waited for without end.
+    ResilientLock, 6.15, [DEBUG_INFO_BTF], facts, NEWER;
+    /// Work in map values that a task does for a program.
+    TaskWork, 6.18, [DEBUG_INFO_BTF], facts, NEWER;
     /// The helper that calls a function many times.
     BpfLoop, 5.17, [], bpf_loop, NEWER;
     /// The helper that calls a function for each element of a map.

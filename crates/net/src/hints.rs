@@ -50,6 +50,7 @@ hints! {
     "RTM_NEWROUTE", ENETDOWN, "" => "set the device up first";
     "RTM_DELROUTE", ESRCH, "" => "no such route";
     "RTM_DELADDR", EADDRNOTAVAIL, "" => "the device has no such address";
+    "RTM_NEWQDISC", ENOENT, "" => "this kernel is built without that qdisc, or its module is not loaded";
     "RTM_NEWTFILTER", EINVAL, "Parent Qdisc" => "add the clsact qdisc first";
     "RTM_NEWTFILTER", EINVAL, "" => "the fd is a loaded program of a traffic control type, and clsact is added to the device";
     "RTM_NEWTFILTER", EBADF, "" => "the fd is no loaded program";

@@ -55,7 +55,7 @@ pub use neigh::{Neighbour, NeighbourState};
 pub use ns::{NetNs, NetNsId};
 pub use route::{Route, RouteKind, RouteTable};
 pub use socket::Netlink;
-pub use tc::{Filter, FilterId, Qdisc, TcParent};
+pub use tc::{Filter, FilterId, Qdisc, Tbf, TcParent};
 pub use topology::{Chain, Host, Node, Pair, Port, Router};
 pub use types::{BadPrefix, IfIndex, Mac, Prefix};
 pub use xdp::{XdpAttached, XdpExpect, XdpState};

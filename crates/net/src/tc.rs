@@ -1,9 +1,9 @@
-//! Traffic control: the clsact qdisc and programs on it, for kernels without TCX.
+//! Traffic control: the clsact qdisc and programs on it, for kernels without TCX; token buckets.
 
 use crate::error::{Error, Operation};
 use crate::socket::Netlink;
 use crate::types::IfIndex;
-use crate::wire::{Attrs, Frame, Malformed, Message, NLM_F_CREATE, NLM_F_EXCL};
+use crate::wire::{Attrs, Frame, Malformed, Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use bpfsmith_uapi::uapi_enum;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -16,6 +16,12 @@ const RTM_GETTFILTER: u16 = 46;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_TBF_PARMS: u16 = 1;
+const TCA_TBF_RATE64: u16 = 4;
+const TCA_TBF_BURST: u16 = 6;
+/// The kernel counts what a frame of Ethernet takes on the wire.
+const TC_LINKLAYER_ETHERNET: u8 = 1;
+
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_FLAGS: u16 = 8;
@@ -26,6 +32,7 @@ const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const NLM_F_ECHO: u16 = 8;
 const ETH_P_ALL: u16 = 3;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
+const TBF_HANDLE: u32 = 0x0001_0000;
 
 uapi_enum! {
     /// Where in the traffic of a device something hangs.
@@ -52,6 +59,30 @@ pub struct Qdisc {
     pub handle: u32,
     /// Where it hangs.
     pub parent: TcParent,
+}
+
+/// A token bucket as a queueing discipline: what is sent leaves at a rate, waits in a queue, and is
+/// dropped where the queue ends. It makes a slow cable with a router in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tbf {
+    /// Bytes in a second.
+    pub rate: u64,
+    /// Bytes that may leave at once: at least a frame, and what a tick of the clock lets out.
+    pub burst: u32,
+    /// Bytes that may wait.
+    pub limit: u32,
+}
+
+impl Tbf {
+    /// `struct tc_tbf_qopt`. The burst is told in bytes beside it, and a rate that does not fit too.
+    fn options(self) -> [u8; 36] {
+        let mut options = [0; 36];
+        options[1] = TC_LINKLAYER_ETHERNET;
+        let rate = u32::try_from(self.rate).unwrap_or(u32::MAX);
+        options[8..12].copy_from_slice(&rate.to_ne_bytes());
+        options[24..28].copy_from_slice(&self.limit.to_ne_bytes());
+        options
+    }
 }
 
 /// What tells a filter from others.
@@ -226,6 +257,23 @@ impl Netlink {
             .fixed(&tcmsg(index, CLSACT_HANDLE, TcParent::CLSACT, 0))
             .str(TCA_KIND, "clsact");
         self.ack_on(Operation::NEW_QDISC, index, "clsact", message)
+    }
+
+    /// Makes a device send no faster than a token bucket allows, in place of what it sends through.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` when the kernel is built without; `EINVAL` when the burst is zero.
+    pub fn set_tbf(&self, index: IfIndex, tbf: Tbf) -> Result<(), Error> {
+        let message = Message::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE)
+            .fixed(&tcmsg(index, TBF_HANDLE, TcParent::ROOT, 0))
+            .str(TCA_KIND, "tbf")
+            .nest(TCA_OPTIONS, |m| {
+                m.attr(TCA_TBF_PARMS, &tbf.options())
+                    .attr(TCA_TBF_RATE64, &tbf.rate.to_ne_bytes())
+                    .u32(TCA_TBF_BURST, tbf.burst)
+            });
+        self.ack_on(Operation::NEW_QDISC, index, "tbf", message)
     }
 
     /// Deletes the qdisc that hangs there, with everything on it.

@@ -4,7 +4,8 @@
 
 use bpfsmith_gate::needs;
 use bpfsmith_net::{
-    Errno, FilterId, IfIndex, Netlink, Operation, Pair, TcParent, XdpAttached, XdpExpect, XdpState,
+    Errno, FilterId, IfIndex, Netlink, Operation, Pair, Tbf, TcParent, XdpAttached, XdpExpect,
+    XdpState,
 };
 use bpfsmith_sys::prog::{IsCounted, Load, Log, Records, load};
 use bpfsmith_uapi::flags::xdp::{
@@ -284,6 +285,48 @@ fn filters_run_are_replaced_and_deleted() {
     let (net, _) = bench.link();
     net.delete_qdisc(index, TcParent::CLSACT).unwrap();
     assert!(!net.qdiscs().unwrap().iter().any(|q| q.kind == "clsact"));
+}
+
+#[test]
+fn a_token_bucket_stops_what_is_too_much() {
+    needs!(NetNs, Veth, Tbf);
+    let mut bench = Bench::new();
+    let index = bench.net.client.port.index;
+    let set = |bench: &Bench, tbf| bench.net.client.node.net.set_tbf(index, tbf);
+    // Our frames have 46 bytes: more than ever leave at once.
+    let slow = Tbf {
+        rate: 1000,
+        burst: 40,
+        limit: 10_000,
+    };
+    set(&bench, slow).unwrap();
+    let qdiscs = bench.net.client.node.net.qdiscs().unwrap();
+    assert!(
+        qdiscs
+            .iter()
+            .any(|q| q.kind == "tbf" && q.index == index && q.parent == TcParent::ROOT),
+        "{qdiscs:?}"
+    );
+    (0..5).for_each(|_| bench.send());
+    // More than 32 bits of rate.
+    let quick = Tbf {
+        rate: 1 << 33,
+        burst: 10_000,
+        limit: 10_000,
+    };
+    set(&bench, quick).unwrap();
+    (0..100).for_each(|_| bench.check_arrives());
+    let none = Tbf { burst: 0, ..quick };
+    let error = set(&bench, none).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EINVAL), "{error}");
+    bench
+        .net
+        .client
+        .node
+        .net
+        .delete_qdisc(index, TcParent::ROOT)
+        .unwrap();
+    bench.check_arrives();
 }
 
 #[test]

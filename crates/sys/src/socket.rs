@@ -139,6 +139,59 @@ pub fn incoming_cpu(socket: BorrowedFd<'_>) -> Answer<Option<u32>> {
     Ok((cpu != u32::MAX).then_some(cpu))
 }
 
+/// Has TCP use the algorithm of that name for a connection, which may be going on. Linux 2.6.13.
+///
+/// # Errors
+/// `ENOENT` when there is none of that name; `EPERM` when it is not for everybody.
+pub fn set_congestion(socket: BorrowedFd<'_>, name: &str) -> Answer<()> {
+    let len = libc::socklen_t::try_from(name.len())
+        .map_err(|_| Refused::because(CONGESTION, Errno::EINVAL))?;
+    // SAFETY: the kernel reads `len` bytes at most, which `name` has.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            len,
+        )
+    };
+    match answer {
+        0 => Ok(()),
+        _ => Err(Refused::last(CONGESTION)),
+    }
+}
+
+const CONGESTION: &str = "setsockopt TCP_CONGESTION";
+
+/// The name of the algorithm that TCP uses for a connection. Linux 2.6.13.
+///
+/// # Errors
+/// `ENOTSOCK`; `EOPNOTSUPP` for other protocols.
+pub fn congestion(socket: BorrowedFd<'_>) -> Answer<String> {
+    const CALL: &str = "getsockopt TCP_CONGESTION";
+    let mut name = [0_u8; 16];
+    let mut len: libc::socklen_t = 16;
+    // SAFETY: the kernel writes at most `len` bytes, which `name` has.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    if answer != 0 {
+        return Err(Refused::last(CALL));
+    }
+    let text = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    match str::from_utf8(text) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Refused::because(CALL, Errno::EBADMSG)),
+    }
+}
+
 /// Has the kernel add its own sentence to what it refuses on a netlink socket (Linux 4.12), and not
 /// quote the request (Linux 4.3).
 ///

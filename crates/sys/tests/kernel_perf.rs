@@ -294,6 +294,24 @@ fn filter() {
 }
 
 #[test]
+fn a_connection_has_the_algorithm_that_it_is_given() {
+    needs!(Root, Loopback);
+    in_own_network(|| {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket::set_congestion(socket.as_fd(), "reno").unwrap();
+        assert_eq!(socket::congestion(socket.as_fd()).unwrap(), "reno");
+        let unknown = socket::set_congestion(socket.as_fd(), "no_such_thing").unwrap_err();
+        assert_eq!(
+            (unknown.call, unknown.errno),
+            ("setsockopt TCP_CONGESTION", Errno::ENOENT)
+        );
+        assert_eq!(socket::congestion(socket.as_fd()).unwrap(), "reno");
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(socket::congestion(udp.as_fd()).is_err());
+    });
+}
+
+#[test]
 fn a_program_chooses_among_sockets_that_share_an_address() {
     needs!(Root, Loopback, Reuseport);
     in_own_network(choose);

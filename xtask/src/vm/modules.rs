@@ -25,6 +25,7 @@ pub(super) const WANTED: &[&str] = &[
     "ifb",
     "tun",
     "sch_ingress",
+    "sch_tbf",
     "cls_bpf",
     "act_bpf",
     "nf_tables",
