@@ -50,8 +50,8 @@ pub(crate) fn run(
         } => {
             let (old, new) = (Source::open(&old), Source::open(&new));
             let (old, new) = (old.map_err(trouble)?, new.map_err(trouble)?);
-            let notes = [old.note(), new.note()];
-            notes.into_iter().flatten().for_each(note);
+            // Both may be on top of the kernel's, and be told the same.
+            old.note().or(new.note()).into_iter().for_each(note);
             diff::run(&old, &new, &types, form, out).map_err(trouble)
         }
     }
