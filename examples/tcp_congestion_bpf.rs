@@ -41,12 +41,16 @@ record! {
     }
 }
 
-/// What happened: the last word of each event, and the index of its counter.
-const INIT: u32 = 0;
-const GROWTH: u32 = 1;
-const LOSS: u32 = 2;
-const UNDO: u32 = 3;
-const UNTOLD: u32 = 4;
+/// A socket chose the algorithm. This and the others are indices of counters.
+pub const INIT: u32 = 0;
+/// Something was acknowledged; and [`Window::what`], where the window grew.
+pub const GROWTH: u32 = 1;
+/// A loss; and [`Window::what`], before the window shrinks.
+pub const LOSS: u32 = 2;
+/// A loss that was none.
+pub const UNDO: u32 = 3;
+/// An event that found no room.
+pub const UNTOLD: u32 = 4;
 
 /// How often each of them happened.
 pub static CALLS: MapDef<u32, u64> = MapDef::array("calls", 5);
