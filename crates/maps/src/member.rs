@@ -1,5 +1,5 @@
-//! Members of values that belong to the kernel: programs hand them to it, and to user space they read
-//! as zero.
+//! Members of values that belong to the kernel: programs hand them to it, and user space learns nothing
+//! from them.
 //!
 //! The kernel finds them by BTF, so a definition with one is [`described`](bpfsmith_uapi::map::MapDef::described).
 //! Before Linux 6.11 it looks at the members of the value itself only, not at those of structures and
@@ -130,11 +130,11 @@ macro_rules! roots {
 
 roots! {
     /// The head of a list of structures `T` that programs allocate; they hang in it by their first
-    /// [`ListNode`]. A [`SpinLock`] beside it guards it. It reads as zero. Linux 6.2.
+    /// [`ListNode`]. A [`SpinLock`] beside it guards it. Linux 6.2.
     List as "bpf_list_head" of "bpf_list_node";
     /// The root of a tree of structures `T` that programs allocate, in the order that a program
-    /// says; they hang in it by their first [`TreeNode`]. A [`SpinLock`] beside it guards it. It
-    /// reads as zero. Linux 6.3.
+    /// says; they hang in it by their first [`TreeNode`]. A [`SpinLock`] beside it guards it.
+    /// Linux 6.3.
     Tree as "bpf_rb_root" of "bpf_rb_node";
 }
 

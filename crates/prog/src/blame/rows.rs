@@ -142,7 +142,8 @@ rows! {
         | "*would lead to reference leak"
         | "*reference leak*"
         => "what was acquired must be given back on every path to the exit: sk_release(…) for a \
-            socket, ringbuf_submit(…) or ringbuf_discard(…) for a record, also where a check fails";
+            socket, ringbuf_submit(…) or ringbuf_discard(…) for a record, the kernel's own function \
+            (bpf_task_release, …) for what another one gave, also where a check fails";
     "release":
         "R* must be referenced when passed to release function"
         | "reference has not been acquired before"
@@ -150,6 +151,19 @@ rows! {
         | "arg * is an unacquired reference"
         => "only what this path acquired, and did not release yet, can be released: pass the very \
             pointer that the acquiring call returned";
+    "kptr":
+        "store to referenced kptr disallowed"
+        | "*kptr access*"
+        | "kptr cannot be accessed *"
+        | "BPF_ST imm must be 0 when storing to *kptr*"
+        => "a Kptr that counts changes only by kptr_xchg(place, pointer), and takes a pointer that was \
+            acquired, to the structure that its type names, or Null; one that is Untrusted is loaded \
+            and stored whole";
+    "opaque":
+        "bpf_* cannot be accessed directly by load/store*"
+        | "direct access to bpf_* is disallowed"
+        => "this member belongs to the kernel: programs pass its address to the functions for it, and \
+            read and write around it";
     "lock":
         "*spin_unlock is missing*"
         | "*_lock*-ed region*"

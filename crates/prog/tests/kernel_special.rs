@@ -1,0 +1,700 @@
+//! Members that belong to the kernel: pointers, work for later, locks, lists and trees.
+
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+use bpfsmith_asm::dsl::*;
+use bpfsmith_gate::{cgroup, deadline, needs};
+use bpfsmith_maps::member::Untrusted;
+use bpfsmith_maps::{
+    Kptr, List, ListNode, Map, RefCount, ResilientLock, SpinLock, TaskWork, Tree, TreeNode,
+    WorkQueue, kernel_structs,
+};
+use bpfsmith_prog::blame::Refusal;
+use bpfsmith_prog::{Error, Lines, Load, Maps, Prog};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const PACKET: [u8; 64] = [0; 64];
+
+fn build(kind: ProgType, name: &str, code: Code) -> Program {
+    Program::new(kind, name, code).unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[track_caller]
+fn loaded(maps: &mut Maps, name: &str, code: Code) -> Prog {
+    let program = build(ProgType::SCHED_CLS, name, code);
+    maps.add(&program)
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    let load = Load::new(&program).maps(maps).load();
+    load.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+#[track_caller]
+fn refusal(code: Code) -> Box<Refusal> {
+    let program = build(ProgType::SCHED_CLS, "refused", code);
+    let maps = Maps::of(&program).unwrap();
+    match Load::new(&program).maps(&maps).load() {
+        Err(Error::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn answer(prog: &Prog) -> u32 {
+    prog.run().data(&PACKET).go().unwrap().retval
+}
+
+/// R6 becomes the value under the key 0 of a map.
+fn value<V>(map: &MapDef<u32, V>) -> Code {
+    let key = slot::<u32>("key");
+    code![
+        store(key.u32(0), 0),
+        map_lookup_elem(map, key),
+        R0.eq(0).then(ret(u32::MAX.cast_signed())),
+        mov(R6, R0),
+    ]
+}
+
+fn global(reg: Reg, global: &Global<u64>) -> Code {
+    code![
+        ld_global(reg, global),
+        load(reg, reg.u64(0))
+    ]
+}
+
+// Pointers.
+
+kernel_structs! {
+    /// A task.
+    Task = "task_struct";
+    /// A control group.
+    Group = "cgroup";
+}
+bpfsmith_uapi::record! {
+    /// A task that is held.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct Held {
+        times: u64,
+        task: Kptr<Task>,
+    }
+}
+bpfsmith_uapi::record! {
+    /// A control group that is held.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct HeldGroup {
+        group: Kptr<Group>,
+    }
+}
+bpfsmith_uapi::record! {
+    /// A task that may be gone.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct Seen {
+        task: Kptr<Task, Untrusted>,
+    }
+}
+
+bpfsmith_uapi::record! {
+    /// A lock alone.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct Locked {
+        lock: SpinLock,
+        count: u32,
+    }
+}
+
+static HELD_LOCKED: MapDef<u32, Locked> = MapDef::array("bs_locked", 1).described();
+static HELD: MapDef<u32, Held> = MapDef::array("bs_held", 1).described();
+static GROUPS: MapDef<u32, HeldGroup> = MapDef::hash("bs_groups", 4).described();
+static SEEN: MapDef<u32, Seen> = MapDef::array("bs_seen", 1).described();
+static WANTED: Global<u64> = Global::data("wanted", 0);
+
+fn release() -> Code {
+    code![
+        mov(R1, R0),
+        call_kfunc("bpf_task_release")
+    ]
+}
+
+/// Holds the task of the wanted number. Returns 0, 1 if there was another, 2 if there is no such task.
+fn hold() -> Code {
+    code![
+        value(&HELD),
+        global(R1, &WANTED),
+        call_kfunc("bpf_task_from_pid"),
+        R0.eq(0).then(ret(2)),
+        kptr_xchg(R6.at(Held::task.offset.into()), R0),
+        R0.ne(0).then(code![release(), ret(1)]),
+        ret(0),
+    ]
+}
+
+/// The number of the task that is held, which stays.
+fn peek() -> Code {
+    code![
+        value(&HELD),
+        load(R7, R6.get(Held::task)),
+        R7.eq(0).then(ret(0)),
+        mov(R1, R7),
+        call_kfunc("bpf_task_acquire"),
+        R0.eq(0).then(ret(0)),
+        load(R7, R0.get(kernel("task_struct.pid"))),
+        release(),
+        mov(R0, R7),
+        exit(),
+    ]
+}
+
+/// Takes the task out, and returns its number.
+fn take() -> Code {
+    code![
+        value(&HELD),
+        kptr_xchg(R6.at(Held::task.offset.into()), Null),
+        R0.eq(0).then(ret(0)),
+        load(R7, R0.get(kernel("task_struct.pid"))),
+        release(),
+        mov(R0, R7),
+        exit(),
+    ]
+}
+
+#[test]
+fn a_task_is_held_by_a_map() {
+    needs!(Root, Bpf, Btf, CountedKptr);
+    let mut maps = Maps::new();
+    let hold = loaded(&mut maps, "hold", hold());
+    let peek = loaded(&mut maps, "peek", peek());
+    let take = loaded(&mut maps, "take", take());
+    let wants = |pid: u32| hold.write(&WANTED, &pid.into()).unwrap();
+
+    wants(std::process::id());
+    assert_eq!((answer(&peek), answer(&take)), (0, 0));
+    assert_eq!(answer(&hold), 0);
+    assert_eq!(answer(&hold), 1, "the one before was released");
+    assert_eq!(answer(&peek), std::process::id());
+    // User space sees the rest of the value, and changes it: the task goes.
+    let held: Map<u32, Held> = maps.open(&HELD).unwrap();
+    assert_eq!(held.lookup(&0).unwrap(), Some(Held::default()));
+    held.update(
+        &0,
+        &Held {
+            times: 3,
+            ..Held::default()
+        },
+    )
+    .unwrap();
+    assert_eq!(held.lookup(&0).unwrap().unwrap().times, 3);
+    assert_eq!(answer(&peek), 0);
+
+    // A task that ended is still there for who holds it.
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    wants(pid);
+    assert_eq!(answer(&hold), 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answer(&take), pid);
+    assert_eq!(answer(&take), 0);
+    deadline(LIMIT, || (answer(&hold) == 2).then_some(()));
+}
+
+/// Holds the control group of the wanted number.
+fn hold_group() -> Code {
+    code![
+        value(&GROUPS),
+        global(R1, &WANTED),
+        call_kfunc("bpf_cgroup_from_id"),
+        R0.eq(0).then(ret(2)),
+        kptr_xchg(R6.at(HeldGroup::group.offset.into()), R0),
+        R0.ne(0).then(code![
+            mov(R1, R0),
+            call_kfunc("bpf_cgroup_release")
+        ]),
+        ret(0),
+    ]
+}
+
+#[test]
+fn what_a_value_holds_goes_with_it() {
+    needs!(Root, Bpf, Btf, CountedKptr, Cgroup2);
+    let outer = cgroup("held");
+    let inner = outer.path().join("inner");
+    let dying = || {
+        let stat = std::fs::read_to_string(outer.path().join("cgroup.stat")).unwrap();
+        let line = stat
+            .lines()
+            .find_map(|l| l.strip_prefix("nr_dying_descendants "));
+        line.unwrap().parse::<u32>().unwrap()
+    };
+    let mut maps = Maps::new();
+    let prog = loaded(&mut maps, "hold_group", hold_group());
+    let groups: Map<u32, HeldGroup> = maps.open(&GROUPS).unwrap();
+    // By deleting the element, then by closing the map.
+    let mut open = Some((prog, maps, groups));
+    for whole_map in [false, true] {
+        std::fs::create_dir(&inner).unwrap();
+        let (prog, maps, groups) = open.take().unwrap();
+        let id = std::fs::metadata(&inner).unwrap().ino();
+        prog.write(&WANTED, &id).unwrap();
+        groups.update(&0, &HeldGroup::default()).unwrap();
+        assert_eq!(answer(&prog), 0);
+        std::fs::remove_dir(&inner).unwrap();
+        assert_eq!(dying(), 1, "it is held");
+        if whole_map {
+            drop((prog, maps, groups));
+        } else {
+            groups.delete(&0).unwrap();
+            open = Some((prog, maps, groups));
+        }
+        deadline(LIMIT, || (dying() == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_task_that_was_taken_out_must_be_released() {
+    needs!(Root, Bpf, Btf, CountedKptr);
+    let refusal = refusal(code![
+        value(&HELD),
+        kptr_xchg(R6.at(Held::task.offset.into()), Null),
+        ret(0),
+    ]);
+    assert!(
+        refusal.sentence.contains("Unreleased reference"),
+        "{refusal:#}"
+    );
+    let text = format!("{refusal:#}");
+    assert!(text.contains("(bpf_task_release, …)"), "{text}");
+}
+
+#[test]
+fn a_pointer_is_neither_a_number_nor_another_pointer() {
+    needs!(Root, Bpf, Btf, CountedKptr);
+    let number = refusal(code![
+        value(&HELD),
+        mov(R1, 5),
+        store(R6.get(Held::task), R1),
+        ret(0),
+    ]);
+    assert_eq!(hint(&number), Some("kptr"), "{number:#}");
+    let group = refusal(code![
+        value(&HELD),
+        mov(R1, 1),
+        call_kfunc("bpf_cgroup_from_id"),
+        R0.eq(0).then(ret(0)),
+        kptr_xchg(R6.at(Held::task.offset.into()), R0),
+        ret(0),
+    ]);
+    assert_eq!(hint(&group), Some("kptr"), "{group:#}");
+    let opaque = refusal(code![
+        value(&HELD_LOCKED),
+        load(R0, R6.u32(0)),
+        exit()
+    ]);
+    assert_eq!(hint(&opaque), Some("opaque"), "{opaque:#}");
+}
+
+fn hint(refusal: &Refusal) -> Option<&str> {
+    refusal.hint.as_ref().map(|hint| hint.name)
+}
+
+#[test]
+fn a_task_that_may_be_gone_is_remembered() {
+    needs!(Root, Bpf, Btf, Kptr);
+    let see = code![
+        value(&SEEN),
+        get_current_task_btf(),
+        store(R6.get(Seen::task), R0),
+        ret(0),
+    ];
+    let say = code![
+        value(&SEEN),
+        load(R7, R6.get(Seen::task)),
+        R7.eq(0).then(ret(0)),
+        load(R0, R7.get(kernel("task_struct.tgid"))),
+        exit(),
+    ];
+    let mut maps = Maps::new();
+    let progs = [("see", see), ("say", say)].map(|(name, code)| {
+        let program = build(ProgType::RAW_TRACEPOINT, name, code);
+        maps.add(&program)
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        let load = Load::new(&program).maps(&maps).load();
+        load.unwrap_or_else(|error| panic!("{error:#}"))
+    });
+    let ask = |index: usize| progs[index].run().go().unwrap().retval;
+    assert_eq!(ask(1), 0);
+    assert_eq!(ask(0), 0);
+    assert_eq!(ask(1), std::process::id());
+}
+
+// Work.
+
+bpfsmith_uapi::record! {
+    /// Work, and how often it was done.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct Work {
+        work: WorkQueue,
+        done: u64,
+        last: u64,
+    }
+}
+
+static WORK: MapDef<u32, Work> = MapDef::array("bs_work", 1).described();
+
+/// Counts in the background as often as the value says.
+fn working() -> Code {
+    let again = func("again").body(code![
+        mov(R6, R3),
+        load(R1, R6.get(Work::done)),
+        add(R1, 1),
+        store(R6.get(Work::done), R1),
+        load(R2, R6.get(Work::last)),
+        R1.lt(R2).then(code![
+            mov(R1, R6),
+            mov(R2, 0),
+            call_kfunc("bpf_wq_start"),
+        ]),
+        ret(0),
+    ]);
+    code![
+        value(&WORK),
+        mov(R1, R6),
+        ld_map(R2, &WORK),
+        mov(R3, 0),
+        call_kfunc("bpf_wq_init"),
+        mov(R7, R0),
+        mov(R1, R6),
+        ld_func(R2, &again),
+        mov(R3, 0),
+        call_kfunc("bpf_wq_set_callback_impl"),
+        mov(R1, R6),
+        mov(R2, 0),
+        call_kfunc("bpf_wq_start"),
+        mov(R0, R7),
+        exit(),
+    ]
+}
+
+#[test]
+fn work_is_done_later() {
+    needs!(Root, Bpf, Btf, WorkQueue);
+    let mut maps = Maps::new();
+    let prog = loaded(&mut maps, "working", working());
+    let work: Map<u32, Work> = maps.open(&WORK).unwrap();
+    let start = Work {
+        last: 5,
+        ..Work::default()
+    };
+    work.update(&0, &start).unwrap();
+    assert_eq!(answer(&prog), 0);
+    let now = || work.lookup(&0).unwrap().unwrap();
+    deadline(LIMIT, || (now().done == 5).then_some(()));
+    assert_eq!(now().work, WorkQueue::default());
+    assert_eq!(answer(&prog).cast_signed(), -Errno::EBUSY.0, "it is there");
+    deadline(LIMIT, || (now().done == 6).then_some(()));
+}
+
+bpfsmith_uapi::record! {
+    /// Work for a task, and who did it.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct Errand {
+        work: TaskWork,
+        by: u64,
+    }
+}
+
+static ERRANDS: MapDef<u32, Errand> = MapDef::array("bs_errands", 1).described();
+
+/// Sends the task of the wanted number on an errand.
+fn sending() -> Code {
+    let go = func("go").body(code![
+        mov(R6, R3),
+        get_current_pid_tgid(),
+        store(R6.get(Errand::by), R0),
+        ret(0),
+    ]);
+    code![
+        value(&ERRANDS),
+        global(R1, &WANTED),
+        call_kfunc("bpf_task_from_pid"),
+        R0.eq(0).then(ret(2)),
+        mov(R7, R0),
+        mov(R1, R7),
+        mov(R2, R6),
+        ld_map(R3, &ERRANDS),
+        ld_func(R4, &go),
+        call_kfunc("bpf_task_work_schedule_signal_impl"),
+        mov(R6, R0),
+        mov(R1, R7),
+        call_kfunc("bpf_task_release"),
+        mov(R0, R6),
+        exit(),
+    ]
+}
+
+#[test]
+fn a_task_works_for_a_program() {
+    needs!(Root, Bpf, Btf, TaskWork);
+    let mut maps = Maps::new();
+    let prog = loaded(&mut maps, "sending", sending());
+    let errands: Map<u32, Errand> = maps.open(&ERRANDS).unwrap();
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    prog.write(&WANTED, &child.id().into()).unwrap();
+    assert_eq!(answer(&prog), 0);
+    let by = || errands.lookup(&0).unwrap().unwrap().by;
+    deadline(LIMIT, || (by() != 0).then_some(()));
+    let (pid, done) = (u64::from(child.id()), by());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(done, pid << 32 | pid);
+}
+
+// Locks.
+
+bpfsmith_uapi::record! {
+    /// A counter with a lock that may be refused.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct Guarded {
+        lock: ResilientLock,
+        count: u32,
+    }
+}
+
+static GUARDED: MapDef<u32, Guarded> = MapDef::array("bs_resilient", 1).described();
+
+#[test]
+fn a_resilient_lock_keeps_programs_apart() {
+    needs!(Root, Bpf, Btf, ResilientLock);
+    const RUNS: u32 = 50_000;
+    let mut maps = Maps::new();
+    let count = code![
+        value(&GUARDED),
+        mov(R1, R6),
+        call_kfunc("bpf_res_spin_lock"),
+        R0.ne(0).then(ret(1)),
+        load(R1, R6.get(Guarded::count)),
+        add(R1, 1),
+        store(R6.get(Guarded::count), R1),
+        mov(R1, R6),
+        call_kfunc("bpf_res_spin_unlock"),
+        ret(0),
+    ];
+    let prog = loaded(&mut maps, "counting", count);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| prog.run().data(&PACKET).repeat(RUNS).go().unwrap());
+        }
+    });
+    let guarded: Map<u32, Guarded> = maps.open(&GUARDED).unwrap();
+    assert_eq!(guarded.lookup(&0).unwrap().unwrap().count, 2 * RUNS);
+}
+
+// Lists and trees.
+
+bpfsmith_uapi::record! {
+    /// A job in a queue.
+    #[derive(Clone, Copy)]
+    struct Job {
+        number: u64,
+        next: ListNode,
+    }
+}
+bpfsmith_uapi::record! {
+    /// A mark, in the order in which it came and in that of its number.
+    #[derive(Clone, Copy)]
+    struct Mark {
+        number: u64,
+        next: ListNode,
+        sorted: TreeNode,
+        count: RefCount,
+    }
+}
+
+static LOCK: Global<SpinLock> = Global::private("lock");
+static JOBS: Global<List<Job>> = Global::private("jobs");
+static MARKS: Global<List<Mark>> = Global::private("marks");
+static SORTED: Global<Tree<Mark>> = Global::private("sorted");
+static WAY: Global<u64> = Global::data("way", 0);
+
+const IN: u64 = 0;
+const OUT: u64 = 1;
+const LEAST: u64 = 2;
+const NOTHING: u32 = u32::MAX;
+
+/// A new object with the wanted number in R6, R7 at the lock.
+fn object<T: bpfsmith_uapi::record::Described>(number: Field) -> Code {
+    code![
+        ld_type::<T>(R1),
+        mov(R2, 0),
+        call_kfunc("bpf_obj_new_impl"),
+        R0.eq(0).then(ret(1)),
+        mov(R6, R0),
+        global(R1, &WANTED),
+        store(R6.get(number), R1),
+        ld_global(R7, &LOCK),
+    ]
+}
+
+/// R1 becomes a list, R2 what hangs in it: R6, by this member.
+fn push<T>(list: &Global<List<T>>, by: Field) -> Code {
+    code![
+        ld_global(R1, list),
+        mov(R2, R6),
+        add(R2, i32::from(by.offset)),
+        mov(R3, 0),
+        mov(R4, 0),
+        call_kfunc("bpf_list_push_back_impl"),
+    ]
+}
+
+/// Returns the number of the object whose member is at R0, and drops it.
+fn number(number: Field, by: Field) -> Code {
+    code![
+        mov(R6, R0),
+        spin_unlock(R7),
+        R6.eq(0).then(ret(NOTHING.cast_signed())),
+        sub(R6, i32::from(by.offset)),
+        load(R7, R6.get(number)),
+        mov(R1, R6),
+        mov(R2, 0),
+        call_kfunc("bpf_obj_drop_impl"),
+        mov(R0, R7),
+        exit(),
+    ]
+}
+
+/// Puts a job in, or takes one out.
+fn queue() -> Code {
+    code![
+        global(R1, &WAY),
+        R1.eq(0).then(code![
+            object::<Job>(Job::number),
+            spin_lock(R7),
+            push(&JOBS, Job::next),
+            spin_unlock(R7),
+            ret(0),
+        ]),
+        ld_global(R7, &LOCK),
+        spin_lock(R7),
+        ld_global(R1, &JOBS),
+        call_kfunc("bpf_list_pop_front"),
+        number(Job::number, Job::next),
+    ]
+}
+
+/// What a program of the queue answers.
+#[track_caller]
+fn asked(prog: &Prog, way: u64, number: u64) -> u32 {
+    prog.write(&WAY, &way).unwrap();
+    prog.write(&WANTED, &number).unwrap();
+    answer(prog)
+}
+
+#[test]
+fn a_list_keeps_the_order() {
+    needs!(Root, Bpf, Btf, ObjectLists);
+    let program = build(ProgType::SCHED_CLS, "queue", queue());
+    // The types belong to the program: they are told also when lines are not.
+    for lines in [Lines::Told, Lines::Kept] {
+        let load = Load::new(&program).lines(lines).load();
+        let prog = load.unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(asked(&prog, OUT, 0), NOTHING);
+        for number in [7, 3, 5] {
+            assert_eq!(asked(&prog, IN, number), 0);
+        }
+        assert_eq!([0; 3].map(|_| asked(&prog, OUT, 0)), [7, 3, 5]);
+        assert_eq!(asked(&prog, OUT, 0), NOTHING);
+        // What is left in goes with the program.
+        assert_eq!(asked(&prog, IN, 9), 0);
+        // User space may look, without finding anything.
+        prog.read(&JOBS).unwrap();
+        let error = prog.write(&LOCK, &SpinLock::default()).unwrap_err();
+        assert!(error.to_string().contains("is private"), "{error}");
+    }
+}
+
+/// Puts a mark into a list and a tree, or takes the first or the least one out.
+fn marks() -> Code {
+    let sorted = i32::from(Mark::sorted.offset);
+    let less = func("less").body(code![
+        sub(R1, sorted),
+        sub(R2, sorted),
+        load(R1, R1.get(Mark::number)),
+        load(R2, R2.get(Mark::number)),
+        mov(R0, 0),
+        R1.lt(R2).then(mov(R0, 1)),
+        exit(),
+    ]);
+    code![
+        global(R8, &WAY),
+        R8.eq(0).then(code![
+            object::<Mark>(Mark::number),
+            mov(R1, R6),
+            mov(R2, 0),
+            call_kfunc("bpf_refcount_acquire_impl"),
+            mov(R8, R0),
+            spin_lock(R7),
+            ld_global(R1, &SORTED),
+            mov(R2, R8),
+            add(R2, sorted),
+            ld_func(R3, &less),
+            mov(R4, 0),
+            mov(R5, 0),
+            call_kfunc("bpf_rbtree_add_impl"),
+            push(&MARKS, Mark::next),
+            spin_unlock(R7),
+            ret(0),
+        ]),
+        ld_global(R7, &LOCK),
+        spin_lock(R7),
+        R8.eq(1).then(code![
+            ld_global(R1, &MARKS),
+            call_kfunc("bpf_list_pop_front"),
+            number(Mark::number, Mark::next),
+        ]),
+        ld_global(R1, &SORTED),
+        call_kfunc("bpf_rbtree_first"),
+        R0.eq(0).then(code![
+            spin_unlock(R7),
+            ret(NOTHING.cast_signed())
+        ]),
+        mov(R2, R0),
+        ld_global(R1, &SORTED),
+        call_kfunc("bpf_rbtree_remove"),
+        number(Mark::number, Mark::sorted),
+    ]
+}
+
+#[test]
+fn what_hangs_in_a_list_and_a_tree_is_counted() {
+    needs!(Root, Bpf, Btf, ObjectLists);
+    let program = build(ProgType::SCHED_CLS, "marks", marks());
+    let load = Load::new(&program).load();
+    let prog = load.unwrap_or_else(|error| panic!("{error:#}"));
+    for number in [30, 10, 20] {
+        assert_eq!(asked(&prog, IN, number), 0);
+    }
+    assert_eq!(asked(&prog, OUT, 0), 30);
+    assert_eq!(
+        [0; 4].map(|_| asked(&prog, LEAST, 0)),
+        [10, 20, 30, NOTHING]
+    );
+    assert_eq!([0; 3].map(|_| asked(&prog, OUT, 0)), [10, 20, NOTHING]);
+}
+
+#[test]
+fn a_program_from_text_does_not_bring_its_types() {
+    needs!(Root, Bpf, Btf, ObjectLists);
+    let program = build(ProgType::SCHED_CLS, "queue", queue());
+    let text = program.listing();
+    assert!(text.contains("r1 = 0 @own_type[Job]"), "{text}");
+    let read = bpfsmith_asm::text::program(&text).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(read, program);
+    let error = Load::new(&read).load().unwrap_err();
+    assert!(
+        error.to_string().contains("was not told of \"Job\""),
+        "{error}"
+    );
+}
