@@ -25,6 +25,10 @@ chapter!(
 chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
 chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
 chapter!(
+    kernel_extension,
+    "../tutorials/part-3-advanced/15-kernel-extension.rs"
+);
+chapter!(
     portable_fields,
     "../tutorials/part-3-advanced/14-portable-fields.rs"
 );
@@ -109,4 +113,10 @@ fn portable_fields() {
     for (program, _) in portable_fields::mistakes() {
         assert_eq!(program.warnings(), [], "{}", program.listing());
     }
+}
+
+#[test]
+fn kernel_extension() {
+    insta::assert_snapshot!(listing(&kernel_extension::ssthresh()));
+    insta::assert_snapshot!(listing(&kernel_extension::program()));
 }

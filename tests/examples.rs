@@ -22,6 +22,7 @@ example!(hello_listing, "../examples/hello_listing.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
 example!(process_tree, "../examples/process_tree.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
+example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
@@ -70,6 +71,18 @@ fn syscall_counter() {
 fn process_tree() {
     assert_snapshot!("process_tree_started", listing(&process_tree::started()));
     assert_snapshot!("process_tree_ended", listing(&process_tree::ended()));
+}
+
+#[test]
+fn tcp_congestion_bpf() {
+    for (name, members) in [
+        ("reno", tcp_congestion_bpf::reno()),
+        ("cubic", tcp_congestion_bpf::cubic()),
+    ] {
+        for (member, program) in members {
+            assert_snapshot!(format!("{name}_{member}"), listing(&program));
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Every example and chapter that needs a kernel runs on this one, and finds the effect it speaks of.
 
-use bpfsmith_gate::needs;
+use bpfsmith_gate::{is_slow, needs};
 use std::error::Error;
 use std::process::{Command, Stdio};
 
@@ -30,6 +30,7 @@ example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
 example!(process_tree, "../examples/process_tree.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
+example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
@@ -42,6 +43,10 @@ chapter!(
 );
 chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
+chapter!(
+    kernel_extension,
+    "../tutorials/part-3-advanced/15-kernel-extension.rs"
+);
 chapter!(
     portable_fields,
     "../tutorials/part-3-advanced/14-portable-fields.rs"
@@ -77,6 +82,20 @@ fn cgroup_connect_log() {
 fn syscall_counter() {
     needs!(Root, Tracefs, Tracepoint, RingBuf);
     works(syscall_counter::run());
+}
+
+#[test]
+fn tcp_congestion_bpf() {
+    needs!(Root, NetNs, Veth, Tbf, RingBuf, StructOpsLink);
+    let megabytes = if is_slow() { 2 } else { 20 };
+    let name = format!("bs-congestion-{}.svg", std::process::id());
+    let picture = std::env::temp_dir().join(name);
+    let compared = tcp_congestion_bpf::compare(megabytes * 1_000_000, &picture);
+    let drawn = std::fs::read_to_string(&picture).unwrap_or_default();
+    let _ = std::fs::remove_file(&picture);
+    works(compared);
+    assert!(drawn.matches("<polyline").count() == 2, "{drawn}");
+    assert!(drawn.ends_with("</svg>\n"));
 }
 
 #[test]
@@ -154,4 +173,10 @@ fn chapter_2_5_testing() {
 fn chapter_3_14_portable_fields() {
     needs!(Root, Bpf, MmapArray, TpBtf);
     works(portable_fields::run());
+}
+
+#[test]
+fn chapter_3_15_kernel_extension() {
+    needs!(Root, NetNs, Veth, Tbf, RingBuf, StructOpsLink);
+    works(kernel_extension::run());
 }
