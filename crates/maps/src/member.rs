@@ -130,11 +130,13 @@ macro_rules! roots {
 
 roots! {
     /// The head of a list of structures `T` that programs allocate; they hang in it by their first
-    /// [`ListNode`]. A [`SpinLock`] beside it guards it. Linux 6.2.
+    /// [`ListNode`]. A [`SpinLock`] beside it guards it. Both belong into private global variables:
+    /// the kernel wants a program and its lists described by one BTF, and a map has its own.
+    /// Linux 6.2.
     List as "bpf_list_head" of "bpf_list_node";
     /// The root of a tree of structures `T` that programs allocate, in the order that a program
-    /// says; they hang in it by their first [`TreeNode`]. A [`SpinLock`] beside it guards it.
-    /// Linux 6.3.
+    /// says; they hang in it by their first [`TreeNode`]. A [`SpinLock`] beside it guards it, and its
+    /// place is that of a [`List`]. Linux 6.3.
     Tree as "bpf_rb_root" of "bpf_rb_node";
 }
 
@@ -239,7 +241,8 @@ impl<T: Target, H: Holds> Described for Kptr<T, H> {
     });
 }
 
-/// Names structures of the kernel, as targets of a [`Kptr`].
+/// Names structures of the kernel, as targets of a [`Kptr`]. One that the kernel does not have makes a
+/// map into which nothing can be put.
 #[macro_export]
 macro_rules! kernel_structs {
     ($($(#[$meta:meta])* $vis:vis $name:ident = $kernel:literal;)+) => {$(

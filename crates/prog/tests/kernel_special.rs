@@ -10,7 +10,7 @@ use bpfsmith_maps::{
     WorkQueue, kernel_structs,
 };
 use bpfsmith_prog::blame::Refusal;
-use bpfsmith_prog::{Error, Lines, Load, Maps, Prog};
+use bpfsmith_prog::{Error, Lines, Load, Maps, Prog, kernel as running};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -49,11 +49,16 @@ fn answer(prog: &Prog) -> u32 {
 
 /// R6 becomes the value under the key 0 of a map.
 fn value<V>(map: &MapDef<u32, V>) -> Code {
+    value_or(map, ret(u32::MAX.cast_signed()))
+}
+
+/// The same, with what is done if there is none.
+fn value_or<V>(map: &MapDef<u32, V>, otherwise: impl Splice) -> Code {
     let key = slot::<u32>("key");
     code![
         store(key.u32(0), 0),
         map_lookup_elem(map, key),
-        R0.eq(0).then(ret(u32::MAX.cast_signed())),
+        R0.eq(0).then(otherwise),
         mov(R6, R0),
     ]
 }
@@ -287,6 +292,18 @@ fn a_pointer_is_neither_a_number_nor_another_pointer() {
         ret(0),
     ]);
     assert_eq!(hint(&group), Some("kptr"), "{group:#}");
+    // The kernel takes an unknown structure for one of the program's own.
+    let strange = refusal(code![
+        value(&STRANGERS),
+        mov(R1, 1),
+        call_kfunc("bpf_task_from_pid"),
+        R0.eq(0).then(ret(0)),
+        kptr_xchg(R6, R0),
+        ret(0),
+    ]);
+    assert_eq!(hint(&strange), Some("kptr"), "{strange:#}");
+    let text = format!("{strange:#}");
+    assert!(text.contains("task_strukt"), "{text}");
     let opaque = refusal(code![
         value(&HELD_LOCKED),
         load(R0, R6.u32(0)),
@@ -297,6 +314,80 @@ fn a_pointer_is_neither_a_number_nor_another_pointer() {
 
 fn hint(refusal: &Refusal) -> Option<&str> {
     refusal.hint.as_ref().map(|hint| hint.name)
+}
+
+kernel_structs! {
+    /// What kernels before 6.4 have for such tests.
+    Tested = "prog_test_ref_kfunc";
+    /// What no kernel has.
+    Strange = "task_strukt";
+}
+bpfsmith_uapi::record! {
+    /// A test's object that is held.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct HeldTest {
+        object: Kptr<Tested>,
+    }
+}
+bpfsmith_uapi::record! {
+    /// What cannot be held.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
+    struct HeldStrange {
+        object: Kptr<Strange>,
+    }
+}
+
+static TESTS: MapDef<u32, HeldTest> = MapDef::array("bs_tests", 1).described();
+static STRANGERS: MapDef<u32, HeldStrange> = MapDef::array("bs_strangers", 1).described();
+
+/// Takes the test's object out, returns its first number, and puts in another.
+fn exchange() -> Code {
+    let (number, old) = (slot::<u64>("number"), slot::<u64>("old"));
+    let release = || {
+        code![
+            mov(R1, R0),
+            call_kfunc("bpf_kfunc_call_test_release")
+        ]
+    };
+    code![
+        value(&TESTS),
+        store(number.u64(0), 0),
+        store(old.u64(0), 0),
+        kptr_xchg(R6, Null),
+        R0.ne(0).then(code![
+            load(R1, R0.u32(0)),
+            store(old.u64(0), R1),
+            release(),
+        ]),
+        addr(R1, number),
+        call_kfunc("bpf_kfunc_call_test_acquire"),
+        R0.eq(0).then(ret(1)),
+        kptr_xchg(R6, R0),
+        R0.ne(0).then(release()),
+        load(R0, old.u64(0)),
+        exit(),
+    ]
+}
+
+#[test]
+fn a_pointer_counts_under_the_word_that_the_kernel_has() {
+    needs!(Root, Bpf, Btf, Kptr);
+    let mut maps = Maps::new();
+    // Before 6.4, this kernel function is no module's; tasks could not be held then.
+    if running::btf()
+        .unwrap()
+        .find_func("bpf_kfunc_call_test_acquire")
+        .is_some()
+    {
+        let prog = loaded(&mut maps, "exchange", exchange());
+        assert_eq!([0; 3].map(|_| answer(&prog)), [0, 42, 42]);
+    } else {
+        let (put, take) = (hold(), take());
+        let put = loaded(&mut maps, "hold", put);
+        let take = loaded(&mut maps, "take", take);
+        put.write(&WANTED, &std::process::id().into()).unwrap();
+        assert_eq!((answer(&put), answer(&take)), (0, std::process::id()));
+    }
 }
 
 #[test]
@@ -512,10 +603,21 @@ bpfsmith_uapi::record! {
     }
 }
 
+bpfsmith_uapi::record! {
+    /// A list in a map of its own.
+    #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+    struct Queue {
+        lock: SpinLock,
+        end: u32,
+        jobs: List<Job>,
+    }
+}
+
 static LOCK: Global<SpinLock> = Global::private("lock");
 static JOBS: Global<List<Job>> = Global::private("jobs");
 static MARKS: Global<List<Mark>> = Global::private("marks");
 static SORTED: Global<Tree<Mark>> = Global::private("sorted");
+static APART: MapDef<u32, Queue> = MapDef::array("bs_apart", 1).described();
 static WAY: Global<u64> = Global::data("way", 0);
 
 const IN: u64 = 0;
@@ -682,6 +784,35 @@ fn what_hangs_in_a_list_and_a_tree_is_counted() {
         [10, 20, 30, NOTHING]
     );
     assert_eq!([0; 3].map(|_| asked(&prog, OUT, 0)), [10, 20, NOTHING]);
+}
+
+#[test]
+fn a_list_in_a_map_is_of_another_world() {
+    needs!(Root, Bpf, Btf, ObjectLists);
+    let refusal = refusal(code![
+        object::<Job>(Job::number),
+        mov(R8, R6),
+        value_or(
+            &APART,
+            code![
+                mov(R1, R8),
+                mov(R2, 0),
+                call_kfunc("bpf_obj_drop_impl"),
+                ret(0)
+            ]
+        ),
+        spin_lock(R6),
+        mov(R1, R6),
+        add(R1, i32::from(Queue::jobs.offset)),
+        mov(R2, R8),
+        add(R2, i32::from(Job::next.offset)),
+        mov(R3, 0),
+        mov(R4, 0),
+        call_kfunc("bpf_list_push_back_impl"),
+        spin_unlock(R6),
+        ret(0),
+    ]);
+    assert_eq!(hint(&refusal), Some("own-list"), "{refusal:#}");
 }
 
 #[test]

@@ -159,6 +159,11 @@ rows! {
         => "a Kptr that counts changes only by kptr_xchg(place, pointer), and takes a pointer that was \
             acquired, to the structure that its type names, or Null; one that is Untrusted is loaded \
             and stored whole";
+    "own-list":
+        "operation on bpf_* expects arg#* * at offset=* in struct *"
+        => "a list or tree and what hangs in it are described by the BTF of one program: put it and \
+            its lock into Global::private, and pass the address of the member that the List or Tree \
+            names";
     "opaque":
         "bpf_* cannot be accessed directly by load/store*"
         | "direct access to bpf_* is disallowed"

@@ -39,6 +39,11 @@ const SENTENCES: &[(&str, &str)] = &[
     ("kptr", "kptr cannot be accessed indirectly by helper"),
     ("kptr", "BPF_ST imm must be 0 when storing to kptr at off=8"),
     (
+        "own-list",
+        "operation on bpf_list_head expects arg#1 bpf_list_node at offset=8 in struct Job, but arg \
+         is at offset=0 in struct Job",
+    ),
+    (
         "opaque",
         "bpf_spin_lock cannot be accessed directly by load/store",
     ),
