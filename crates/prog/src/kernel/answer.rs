@@ -378,14 +378,17 @@ impl Prototype {
         }
     }
 
-    /// The kernel makes a function for each tracepoint, whose first argument is its own.
+    /// The kernel makes functions for each tracepoint, whose first argument is its own. The one that
+    /// calls what is attached has the names; that for BPF is shared by events of one form, and not
+    /// in the BTF of every kernel. The pointer to it has the arguments without names.
     fn of_tracepoint(btf: &Btf<Bytes>, name: &str) -> Option<Prototype> {
         let by_name = |prefix: &str, kind| {
             let id = btf.find(&format!("{prefix}{name}"), kind)?;
             Prototype::new(btf, id, |_, _| None).ok().flatten()
         };
-        let mut found =
-            by_name("__bpf_trace_", Kind::FUNC).or_else(|| by_name("btf_trace_", Kind::TYPEDEF))?;
+        let mut found = by_name("__traceiter_", Kind::FUNC)
+            .or_else(|| by_name("__bpf_trace_", Kind::FUNC))
+            .or_else(|| by_name("btf_trace_", Kind::TYPEDEF))?;
         if !found.args.is_empty() {
             found.args.remove(0);
         }
