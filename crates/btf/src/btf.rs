@@ -4,13 +4,12 @@ use crate::error::Error;
 use crate::header::Header;
 use crate::kind::{Kind, TypeId};
 use crate::names::{Index, MOST_TYPES, Strings, until_zero};
+use crate::records::{Records, Sizes, scan};
 use crate::shape::Type;
 use bpfsmith_uapi::Order;
 use core::fmt;
+use core::ops::Range;
 use std::sync::{Arc, OnceLock};
-
-/// The part of a record that all kinds have.
-pub(crate) const RECORD: usize = 12;
 
 /// BTF in place: a view over bytes that it owns or borrows.
 ///
@@ -31,65 +30,6 @@ pub struct Btf<B = Vec<u8>> {
     first: u32,
     base: Option<Arc<Btf<B>>>,
     index: OnceLock<Index>,
-}
-
-/// What one pass over the records finds.
-struct Scan {
-    offsets: Vec<u32>,
-    named: usize,
-}
-
-/// Bytes behind the header of a record, by kind: a fixed part, and a part for each element.
-type Sizes = [Option<(u32, u32)>; 32];
-
-fn sizes(layout: &[u8]) -> Sizes {
-    let mut sizes: Sizes = [None; 32];
-    for (kind, size) in (0..).zip(&mut sizes) {
-        *size = Kind(kind).extra();
-    }
-    // A newer kernel says how to step over kinds that are not known here.
-    for (size, entry) in sizes.iter_mut().zip(layout.chunks_exact(4)).skip(1) {
-        if let (None, [fixed, each, ..]) = (&size, entry) {
-            *size = Some((u32::from(*fixed), u32::from(*each)));
-        }
-    }
-    sizes
-}
-
-fn scan(types: &[u8], order: Order, sizes: &Sizes, first: u32) -> Result<Scan, Error> {
-    let mut offsets = Vec::with_capacity(types.len() / RECORD);
-    let (mut at, mut named) = (0, 0);
-    while at < types.len() {
-        let id = || TypeId(first.saturating_add(u32::try_from(offsets.len()).unwrap_or(u32::MAX)));
-        let truncated = || Error::TypeTruncated {
-            id: id(),
-            offset: at,
-        };
-        let record = types.get(at..).and_then(<[u8]>::first_chunk::<RECORD>);
-        let [a, b, c, d, e, f, g, h, ..] = *record.ok_or_else(truncated)?;
-        let (name, info) = (order.u32([a, b, c, d]), order.u32([e, f, g, h]));
-        let kind = Kind(info >> 24 & 0x1f);
-        let Some((fixed, each)) = sizes.get(kind.0 as usize).copied().flatten() else {
-            return Err(Error::UnknownKind {
-                id: id(),
-                offset: at,
-                kind,
-            });
-        };
-        let behind = (fixed + each * (info & 0xffff)) as usize;
-        if behind > types.len() - at - RECORD {
-            return Err(truncated());
-        }
-        named += usize::from(name != 0);
-        // The section is smaller than 4 GiB: its length is a 32-bit number.
-        offsets.push(u32::try_from(at).unwrap_or(u32::MAX));
-        at += RECORD + behind;
-    }
-    if offsets.len() > MOST_TYPES as usize {
-        return Err(Error::TooManyTypes { limit: MOST_TYPES });
-    }
-    offsets.shrink_to_fit();
-    Ok(Scan { offsets, named })
 }
 
 /// No name has as many bytes as this: otherwise a few bytes that all refer to one long name would
@@ -150,7 +90,7 @@ impl<B: AsRef<[u8]>> Btf<B> {
     fn open(bytes: B, base: Option<Arc<Btf<B>>>) -> Result<Btf<B>, Error> {
         let all = bytes.as_ref();
         let header = Header::read(all)?;
-        let part = |range: &core::ops::Range<usize>| all.get(range.clone()).unwrap_or_default();
+        let part = |range: &Range<usize>| all.get(range.clone()).unwrap_or_default();
         if base
             .as_ref()
             .is_some_and(|base| base.header.order != header.order)
@@ -159,11 +99,14 @@ impl<B: AsRef<[u8]>> Btf<B> {
         }
         check_strings(part(&header.strings), base.is_some())?;
         let first = base.as_ref().map_or(1, |base| base.end().0);
-        let sizes = sizes(part(&header.layout));
+        let of_base = base
+            .as_ref()
+            .map_or(&[][..], |base| base.own(&base.header.layout));
+        let sizes = Sizes::with_layouts([part(&header.layout), of_base]);
         let scan = scan(part(&header.types), header.order, &sizes, first)?;
         Ok(Btf {
             header,
-            offsets: scan.offsets.into_boxed_slice(),
+            offsets: scan.offsets,
             named: scan.named,
             first,
             base,
@@ -214,23 +157,30 @@ impl<B: AsRef<[u8]>> Btf<B> {
         size_of_val(&*self.offsets) + self.index.get().map_or(0, Index::bytes)
     }
 
+    /// A section.
     #[inline]
-    fn own_strings(&self) -> &[u8] {
-        let strings = self.bytes.as_ref().get(self.header.strings.clone());
-        strings.unwrap_or_default()
-    }
-
-    #[inline]
-    fn own_types(&self) -> &[u8] {
-        let types = self.bytes.as_ref().get(self.header.types.clone());
-        types.unwrap_or_default()
+    fn own(&self, section: &Range<usize>) -> &[u8] {
+        let section = self.bytes.as_ref().get(section.clone());
+        section.unwrap_or_default()
     }
 
     #[inline]
     fn strings(&self) -> Strings<'_> {
+        let base = self.base.as_ref();
         Strings {
-            base: self.base.as_ref().map_or(&[], |base| base.own_strings()),
-            own: self.own_strings(),
+            base: base.map_or(&[], |base| base.own(&base.header.strings)),
+            own: self.own(&self.header.strings),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn records(&self) -> Records<'_> {
+        Records {
+            types: self.own(&self.header.types),
+            offsets: &self.offsets,
+            first: self.first,
+            strings: self.strings(),
+            order: self.header.order,
         }
     }
 
@@ -243,31 +193,19 @@ impl<B: AsRef<[u8]>> Btf<B> {
     #[inline]
     pub fn get(&self, id: TypeId) -> Option<Type<'_>> {
         if id.0 >= self.first {
-            return self.own(id, self.own_types(), self.strings());
+            return self.records().get(id);
         }
-        match &self.base {
-            Some(base) => base.own_or_void(id),
-            None => Some(self.void()),
-        }
+        self.before(id)
     }
 
-    /// Kind and target of a type without the rest, for walks along chains.
-    #[inline]
-    pub(crate) fn head(&self, id: TypeId) -> Option<(Kind, TypeId)> {
-        let holder = match &self.base {
-            Some(base) if id.0 < self.first => base,
-            _ => self,
-        };
-        if id == TypeId::VOID {
-            return Some((Kind::UNKN, TypeId::VOID));
+    /// `void`, or a type of the base.
+    #[inline(never)]
+    fn before(&self, id: TypeId) -> Option<Type<'_>> {
+        match &self.base {
+            // A base is not split, so this does not go on.
+            Some(base) if id != TypeId::VOID => base.records().get(id),
+            _ => Some(self.records().void()),
         }
-        let at = id.0.checked_sub(holder.first)? as usize;
-        let start = *holder.offsets.get(at)? as usize;
-        let record = holder.own_types().get(start..)?.first_chunk::<RECORD>()?;
-        let [_, _, _, _, e, f, g, h, i, j, k, l] = *record;
-        let order = self.header.order;
-        let kind = Kind(order.u32([e, f, g, h]) >> 24 & 0x1f);
-        Some((kind, TypeId(order.u32([i, j, k, l]))))
     }
 
     /// The type of an id, or an error that names it.
@@ -280,66 +218,23 @@ impl<B: AsRef<[u8]>> Btf<B> {
         self.get(id).ok_or(Error::NoType(id))
     }
 
-    /// A base is not split, so this does not go on.
-    fn own_or_void(&self, id: TypeId) -> Option<Type<'_>> {
-        if id == TypeId::VOID {
-            return Some(self.void());
-        }
-        self.own(id, self.own_types(), self.strings())
-    }
-
-    fn void(&self) -> Type<'_> {
-        Type {
-            id: TypeId::VOID,
-            name: 0,
-            info: 0,
-            word: 0,
-            tail: &[],
-            strings: self.strings(),
-            order: self.header.order,
-        }
-    }
-
-    #[inline]
-    fn own<'a>(&'a self, id: TypeId, types: &'a [u8], strings: Strings<'a>) -> Option<Type<'a>> {
-        let at = id.0.checked_sub(self.first)? as usize;
-        let start = *self.offsets.get(at)? as usize;
-        let end = self
-            .offsets
-            .get(at + 1)
-            .map_or(types.len(), |next| *next as usize);
-        let (record, tail) = types.get(start..end)?.split_first_chunk::<RECORD>()?;
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = *record;
-        let order = self.header.order;
-        Some(Type {
-            id,
-            name: order.u32([a, b, c, d]),
-            info: order.u32([e, f, g, h]),
-            word: order.u32([i, j, k, l]),
-            tail,
-            strings,
-            order,
-        })
-    }
-
     /// Its own types in order; [`base`](Btf::base) has the others.
     #[inline]
     pub fn types(&self) -> impl ExactSizeIterator<Item = Type<'_>> + DoubleEndedIterator {
-        let (types, strings) = (self.own_types(), self.strings());
-        (0..self.offsets.len()).map(move |at| {
-            let id = TypeId(self.first + u32::try_from(at).unwrap_or(u32::MAX));
-            self.own(id, types, strings).unwrap_or_else(|| self.void())
+        let records = self.records();
+        (0..records.offsets.len()).map(move |at| {
+            let id = TypeId(records.first + u32::try_from(at).unwrap_or(u32::MAX));
+            records.get(id).unwrap_or_else(|| records.void())
         })
     }
 
     fn index(&self) -> &Index {
         self.index.get_or_init(|| {
-            let (types, strings) = (self.own_types(), self.strings());
+            let records = self.records();
             let count = u32::try_from(self.offsets.len()).unwrap_or(MOST_TYPES);
             Index::build(count, self.named, |number| {
-                let start = *self.offsets.get(number.checked_sub(1)? as usize)?;
-                let name = self.header.order.u32_at(types, start as usize)?;
-                (name != 0).then(|| strings.tail(name))
+                let ty = records.get(TypeId(records.first + (number - 1)))?;
+                (ty.name != 0).then(|| records.strings.tail(ty.name))
             })
         })
     }
@@ -357,14 +252,12 @@ impl<B: AsRef<[u8]>> Btf<B> {
     pub fn own_named(&self, name: &str) -> impl Iterator<Item = Type<'_>> {
         // The zero byte ends names, so none contains it.
         let name = Some(name).filter(|name| !name.is_empty() && !name.as_bytes().contains(&0));
-        let (types, strings) = (self.own_types(), self.strings());
+        let records = self.records();
         name.into_iter().flat_map(move |name| {
             let numbers = self.index().candidates(name.as_bytes());
             numbers.filter_map(move |number| {
-                let id = TypeId(self.first + (number - 1));
-                let ty = self.own(id, types, strings)?;
-                let found = strings.tail(ty.name).strip_prefix(name.as_bytes())?;
-                matches!(found, [0, ..]).then_some(ty)
+                let ty = records.get(TypeId(records.first + (number - 1)))?;
+                (ty.name() == name).then_some(ty)
             })
         })
     }
@@ -447,3 +340,11 @@ impl<B> fmt::Debug for Btf<B> {
             .finish_non_exhaustive()
     }
 }
+
+/// Shared between threads as it is, if the bytes are.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Btf<Vec<u8>>>();
+    shared::<Btf<&[u8]>>();
+    shared::<Type<'_>>();
+};

@@ -42,17 +42,30 @@ impl<B: AsRef<[u8]>> Btf<B> {
         })
     }
 
+    /// Most types are no part of a chain: that is found out in place, without a call.
     #[inline]
-    fn follow(&self, id: TypeId, through: impl Fn(Kind) -> bool) -> Result<Type<'_>, Error> {
-        let mut at = id;
-        for _ in 0..DEPTH {
-            let (kind, target) = self.head(at).ok_or(Error::NoType(at))?;
-            if !through(kind) {
-                return self.ty(at);
-            }
-            at = target;
+    fn follow(&self, id: TypeId, through: fn(Kind) -> bool) -> Result<Type<'_>, Error> {
+        match self.ty(id)? {
+            ty if through(ty.kind()) => self.follow_on(id, TypeId(ty.word), through),
+            ty => Ok(ty),
         }
-        Err(Error::TooDeep(id))
+    }
+
+    #[inline(never)]
+    fn follow_on(
+        &self,
+        from: TypeId,
+        mut at: TypeId,
+        through: fn(Kind) -> bool,
+    ) -> Result<Type<'_>, Error> {
+        for _ in 1..DEPTH {
+            let ty = self.ty(at)?;
+            if !through(ty.kind()) {
+                return Ok(ty);
+            }
+            at = TypeId(ty.word);
+        }
+        Err(Error::TooDeep(from))
     }
 
     /// The prototype of a function, a pointer to one, or of a type that leads there by qualifiers

@@ -72,7 +72,7 @@ uapi_enum! {
 
 impl Kind {
     /// Bytes behind the header of a record: a fixed part, and a part for each element.
-    pub(crate) const fn extra(self) -> Option<(u32, u32)> {
+    pub(crate) const fn extra(self) -> Option<(u8, u8)> {
         Some(match self {
             Kind::INT | Kind::VAR | Kind::DECL_TAG => (4, 0),
             Kind::ARRAY => (12, 0),

@@ -32,6 +32,7 @@ mod kind;
 mod names;
 mod path;
 mod print;
+mod records;
 mod shape;
 
 pub use bpfsmith_uapi::Order;

@@ -1,6 +1,8 @@
 //! Names: where they end, how they hash, and the index that finds them.
 
+use core::cmp::Ordering;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -17,23 +19,35 @@ const fn zeros(word: u64) -> u64 {
 /// The bytes before the first zero.
 #[inline]
 pub(crate) fn until_zero(bytes: &[u8]) -> &[u8] {
-    let mut len = 0;
-    // Sixteen at a time, since most names are shorter: whether to go on is then easy to predict.
-    while let Some(chunk) = bytes.get(len..).and_then(<[u8]>::first_chunk::<16>) {
-        let word = u128::from_le_bytes(*chunk);
-        let found = word.wrapping_sub(LOW_128) & !word & HIGH_128;
-        if found != 0 {
-            len += found.trailing_zeros() as usize / 8;
-            return bytes.get(..len).unwrap_or_default();
-        }
-        len += 16;
+    bytes.get(..first_zero(bytes)).unwrap_or_default()
+}
+
+/// Where the first zero is, or the end.
+#[inline]
+fn first_zero(bytes: &[u8]) -> usize {
+    // Most names are shorter: whether to go on is easy to predict.
+    if let Some((chunk, behind)) = bytes.split_first_chunk::<16>() {
+        return zero_among(chunk).unwrap_or_else(|| 16 + first_zero_far(behind));
     }
-    let rest = bytes.get(len..).unwrap_or_default();
-    len += rest
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(rest.len());
-    bytes.get(..len).unwrap_or_default()
+    first_zero_far(bytes)
+}
+
+fn first_zero_far(bytes: &[u8]) -> usize {
+    let (chunks, last) = bytes.as_chunks::<16>();
+    for (chunk, at) in chunks.iter().zip((0..).step_by(16)) {
+        if let Some(found) = zero_among(chunk) {
+            return at + found;
+        }
+    }
+    let found = last.iter().position(|byte| *byte == 0);
+    bytes.len() - last.len() + found.unwrap_or(last.len())
+}
+
+#[inline]
+fn zero_among(chunk: &[u8; 16]) -> Option<usize> {
+    let word = u128::from_le_bytes(*chunk);
+    let found = word.wrapping_sub(LOW_128) & !word & HIGH_128;
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 #[inline]
@@ -159,62 +173,99 @@ const fn tag(hash: u64) -> u32 {
 }
 
 /// A name in BTF. Usually text, but nothing makes it so: bytes that are not UTF-8 print as `\xff`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+///
+/// It is kept as the bytes from its start on; where it ends is found when it is asked for.
+#[derive(Clone, Copy, Default)]
 pub struct Name<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Name<'a> {
     /// The bytes, without the zero at the end.
     #[inline]
     #[must_use]
-    pub const fn as_bytes(self) -> &'a [u8] {
-        self.0
+    pub fn as_bytes(self) -> &'a [u8] {
+        until_zero(self.0)
     }
 
     /// The text, unless it is not UTF-8.
     #[must_use]
     pub fn to_str(self) -> Option<&'a str> {
-        core::str::from_utf8(self.0).ok()
+        core::str::from_utf8(self.as_bytes()).ok()
     }
 
     /// Whether there is no name.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        self.0.is_empty()
+        matches!(self.0, [] | [0, ..])
     }
 
     /// The number of bytes.
     #[inline]
     #[must_use]
-    pub const fn len(self) -> usize {
-        self.0.len()
+    pub fn len(self) -> usize {
+        first_zero(self.0)
+    }
+
+    #[inline]
+    fn is(self, name: &[u8]) -> bool {
+        let behind = self.0.strip_prefix(name);
+        // No name contains a zero, but what is behind the first one could look like it.
+        matches!(behind, Some([] | [0, ..])) && !name.contains(&0)
     }
 }
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match core::str::from_utf8(self.0) {
-            Ok(text) => f.pad(text),
-            Err(_) => write!(f, "{}", self.0.escape_ascii()),
+        match self.to_str() {
+            Some(text) => f.pad(text),
+            None => write!(f, "{}", self.as_bytes().escape_ascii()),
         }
     }
 }
 
 impl fmt::Debug for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_ascii())
+        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
+    }
+}
+
+impl PartialEq for Name<'_> {
+    fn eq(&self, other: &Name<'_>) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Name<'_> {}
+
+impl Ord for Name<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Name<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for Name<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
 impl PartialEq<str> for Name<'_> {
+    #[inline]
     fn eq(&self, other: &str) -> bool {
-        self.0 == other.as_bytes()
+        self.is(other.as_bytes())
     }
 }
 
 impl PartialEq<&str> for Name<'_> {
+    #[inline]
     fn eq(&self, other: &&str) -> bool {
-        self.0 == other.as_bytes()
+        self.is(other.as_bytes())
     }
 }
 
@@ -239,10 +290,7 @@ impl<'a> Strings<'a> {
 
     #[inline]
     pub(crate) fn name(self, offset: u32) -> Name<'a> {
-        if offset == 0 {
-            return Name(&[]);
-        }
-        Name(until_zero(self.tail(offset)))
+        Name(self.tail(offset))
     }
 }
 
@@ -273,5 +321,24 @@ mod tests {
         ];
         assert_eq!(until_zero(&name), &name[..9]);
         assert_eq!(hash_until_zero(&name), hash(&name[..9]));
+    }
+
+    #[test]
+    fn names_are_compared_up_to_their_end() {
+        let strings = b"\0sk\0skb\0sk\0x";
+        let names = Strings {
+            base: &[],
+            own: strings,
+        };
+        let (sk, skb, again) = (names.name(1), names.name(4), names.name(8));
+        assert_eq!(sk, again);
+        assert!(sk != skb && sk < skb && sk == "sk" && skb == "skb");
+        assert!(sk != "s" && sk != "skb" && sk != "sk\0skb");
+        assert_eq!((sk.len(), skb.to_str()), (2, Some("skb")));
+        assert!(
+            names.name(0).is_empty() && names.name(99).is_empty() && Name::default().is_empty()
+        );
+        let hashed: std::collections::HashSet<_> = [sk, skb, again].into();
+        assert_eq!(hashed.len(), 2);
     }
 }

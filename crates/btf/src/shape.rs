@@ -2,6 +2,7 @@
 
 use crate::kind::{FwdKind, IntEncoding, Kind, Linkage, TypeId};
 use crate::names::{Name, Strings};
+use crate::records;
 use bpfsmith_uapi::Order;
 use core::fmt;
 
@@ -13,8 +14,8 @@ pub struct Type<'a> {
     pub(crate) info: u32,
     /// Its size, or the type that it refers to.
     pub(crate) word: u32,
-    /// What follows the header of the record.
-    pub(crate) tail: &'a [u8],
+    /// All that follows the header of the record, the records of other types included.
+    pub(crate) behind: &'a [u8],
     pub(crate) strings: Strings<'a>,
     pub(crate) order: Order,
 }
@@ -109,7 +110,7 @@ impl<'a> Type<'a> {
     #[inline]
     #[must_use]
     pub const fn kind(&self) -> Kind {
-        Kind(self.info >> 24 & 0x1f)
+        records::kind(self.info)
     }
 
     /// Its name; empty when it has none.
@@ -129,7 +130,7 @@ impl<'a> Type<'a> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> u32 {
-        self.info & 0xffff
+        records::elements(self.info)
     }
 
     /// Whether it has no members, values or parameters.
@@ -184,27 +185,30 @@ impl<'a> Type<'a> {
     #[inline]
     #[must_use]
     pub fn members(&self) -> Members<'a> {
-        Members(self.elements(matches!(self.kind(), Kind::STRUCT | Kind::UNION)))
+        let wanted = matches!(self.kind(), Kind::STRUCT | Kind::UNION);
+        Members(self.elements(wanted, 12))
     }
 
     /// Values of an `enum` of either kind; of other types none.
     #[inline]
     #[must_use]
     pub fn enumerators(&self) -> Enumerators<'a> {
-        Enumerators(self.elements(matches!(self.kind(), Kind::ENUM | Kind::ENUM64)))
+        let wanted = matches!(self.kind(), Kind::ENUM | Kind::ENUM64);
+        let width = if self.kind() == Kind::ENUM64 { 12 } else { 8 };
+        Enumerators(self.elements(wanted, width))
     }
 
     /// Parameters of a prototype; of other types none.
     #[inline]
     #[must_use]
     pub fn params(&self) -> Params<'a> {
-        Params(self.elements(self.kind() == Kind::FUNC_PROTO))
+        Params(self.elements(self.kind() == Kind::FUNC_PROTO, 8))
     }
 
     /// Variables of a section; of other types none.
     #[must_use]
     pub fn variables(&self) -> Variables<'a> {
-        Variables(self.elements(self.kind() == Kind::DATASEC))
+        Variables(self.elements(self.kind() == Kind::DATASEC, 12))
     }
 
     /// What it is, with all that belongs to it.
@@ -255,13 +259,26 @@ impl<'a> Type<'a> {
 
     #[inline]
     fn extra(&self, at: usize) -> u32 {
-        self.order.u32_at(self.tail, at).unwrap_or(0)
+        self.order.u32_at(self.behind, at).unwrap_or(0)
     }
 
+    /// What follows the header of the record.
+    pub(crate) fn tail(&self) -> &'a [u8] {
+        let (fixed, each) = self.kind().extra().unwrap_or_default();
+        let len = (u32::from(fixed) + u32::from(each) * self.len()) as usize;
+        self.behind.get(..len).unwrap_or_default()
+    }
+
+    /// That many bytes for each element, if it is of a kind that has them.
     #[inline]
-    fn elements(&self, wanted: bool) -> Elements<'a> {
+    fn elements(&self, wanted: bool, width: usize) -> Elements<'a> {
+        let len = if wanted {
+            self.len() as usize * width
+        } else {
+            0
+        };
         Elements {
-            rest: if wanted { self.tail } else { &[] },
+            rest: self.behind.get(..len).unwrap_or_default(),
             strings: self.strings,
             order: self.order,
             wide: self.kind() == Kind::ENUM64,

@@ -97,7 +97,7 @@ impl Builder {
         }
         // Elements start with a name, but for the variables of a section.
         let names = each != 0 && ty.kind() != Kind::DATASEC;
-        for (at, chunk) in ty.tail.chunks_exact(4).enumerate() {
+        for (at, chunk) in ty.tail().chunks_exact(4).enumerate() {
             let word = ty.order.u32_at(chunk, 0).unwrap_or(0);
             let is_name = names && (at * 4).is_multiple_of(each as usize);
             let word = if is_name {
