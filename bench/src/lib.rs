@@ -1,5 +1,7 @@
 //! One program, written with every peer, and what the benchmarks need around it.
 
+pub mod btf;
+pub mod btf_c;
 pub mod count;
 pub mod first_load;
 pub mod peers;

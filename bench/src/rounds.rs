@@ -70,22 +70,36 @@ pub fn measure(
             }
         }
     }
-    for samples in &mut samples {
+    let peers: Vec<_> = peers.iter().map(|peer| peer.name).zip(samples).collect();
+    print(
+        &format!("{what}, {slots} {unit}s, ns per {unit}"),
+        to,
+        peers,
+    );
+}
+
+/// Prints a row for each peer that has samples: minimum, median, maximum, and the ratios to the one
+/// named `to`.
+pub fn print(what: &str, to: &str, mut peers: Vec<(&str, Vec<f64>)>) {
+    peers.retain(|(_, samples)| !samples.is_empty());
+    for (_, samples) in &mut peers {
         samples.sort_by(f64::total_cmp);
     }
-    let figures = |samples: &[f64]| (samples[0], samples[rounds / 2], samples[rounds - 1]);
-    let reference = peers.iter().position(|peer| peer.name == to).unwrap_or(0);
-    let (unit_min, unit_median, _) = figures(&samples[reference]);
-    println!("\n{what}, {slots} {unit}s, ns per {unit}");
+    let figures = |samples: &[f64]| {
+        let last = samples.len() - 1;
+        (samples[0], samples[samples.len() / 2], samples[last])
+    };
+    let reference = peers.iter().position(|(name, _)| *name == to).unwrap_or(0);
+    let (unit_min, unit_median, _) = figures(&peers[reference].1);
+    println!("\n{what}");
     println!(
         "{:<34} {:>8} {:>8} {:>8}   {:>9} {:>9}",
         "", "min", "median", "max", "min/peer", "med/peer"
     );
-    for (peer, samples) in peers.iter().zip(&samples) {
+    for (name, samples) in &peers {
         let (min, median, max) = figures(samples);
         println!(
-            "{:<34} {min:>8.2} {median:>8.2} {max:>8.2}   {:>9.2} {:>9.2}",
-            peer.name,
+            "{name:<34} {min:>8.2} {median:>8.2} {max:>8.2}   {:>9.2} {:>9.2}",
             min / unit_min,
             median / unit_median,
         );
