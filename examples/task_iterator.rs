@@ -1,13 +1,13 @@
 //! Lists the tasks of this machine with an iterator: the kernel calls the program for each of them,
 //! and what the program writes is read like a file. Needs root, and a kernel with BTF.
 //!
-//! The members of the kernel's `task_struct` lie elsewhere in every kernel. Where they lie in the
-//! running one, its BTF says; the program is built with these offsets. This process has to be in the
-//! list exactly once, with the name that `/proc` tells.
+//! The members of the kernel's `task_struct` lie elsewhere in every kernel. The program names them, and
+//! loading finds out where they lie in the running one. This process has to be in the list exactly
+//! once, with the name that `/proc` tells.
 
 use bpfsmith::dsl::*;
+use bpfsmith::prog::Load;
 use bpfsmith::prog::target::Iter;
-use bpfsmith::prog::{Load, kernel};
 use bpfsmith::record;
 use std::error::Error;
 use std::io::Read;
@@ -29,55 +29,22 @@ record! {
     }
 }
 
-/// Where the members of `task_struct` lie.
-#[derive(Clone, Copy, Debug)]
-pub struct Places {
-    /// The number of the thread.
-    pub pid: i32,
-    /// The number of the process.
-    pub tgid: i32,
-    /// The name.
-    pub comm: i32,
-}
-
-impl Places {
-    /// In the running kernel.
-    ///
-    /// # Errors
-    /// When it tells no types, or they have no such members.
-    pub fn here() -> Result<Places, Box<dyn Error>> {
-        let btf = kernel::btf()?;
-        let task = btf.find_struct("task_struct").ok_or("no task_struct")?;
-        let place = |path| -> Result<i32, Box<dyn Error>> {
-            let offset = btf.member(task, path)?.offset();
-            Ok(offset.ok_or("a bit field")?.try_into()?)
-        };
-        Ok(Places {
-            pid: place("pid")?,
-            tgid: place("tgid")?,
-            comm: place("comm")?,
-        })
-    }
-}
-
 /// Writes a record for the task in the context. After the last one the kernel calls without a task.
-fn write_task(places: Places) -> Code {
+fn write_task() -> Code {
     let (last, record) = (label("last"), slot::<Task>("record"));
+    let comm = Place::from(TASK.get(kernel("task_struct.comm")));
     code![
         mov(CTX, R1),
         load(TASK, CTX.u64(8)),
         jeq(TASK, 0, last),
-        load(R1, TASK.u32(places.pid)),
+        load(R1, TASK.get(kernel("task_struct.pid"))),
         store(record.get(Task::pid), R1),
-        load(R1, TASK.u32(places.tgid)),
+        load(R1, TASK.get(kernel("task_struct.tgid"))),
         store(record.get(Task::tgid), R1),
-        (0..2).map(|half| {
-            let to = record.at(i32::from(Task::comm.offset));
-            [
-                load(R1, TASK.at(places.comm).u64(8 * half)),
-                store(to.u64(8 * half), R1),
-            ]
-        }),
+        (0..2).map(|half| [
+            load(R1, comm.u64(8 * half)),
+            store(Place::from(record.get(Task::comm)).u64(8 * half), R1),
+        ]),
         // The context begins with a pointer to the reader's state, and that with the file.
         load(R1, CTX.u64(0)),
         load(R1, R1.u64(0)),
@@ -87,24 +54,14 @@ fn write_task(places: Places) -> Code {
     ]
 }
 
-/// The program for a kernel whose tasks look like this.
+/// The program.
 ///
 /// # Panics
 /// If the checker finds anything wrong with it.
 #[must_use]
-pub fn program_for(places: Places) -> Program {
-    Program::new(ProgType::TRACING, "write_task", write_task(places))
-        .unwrap_or_else(|report| panic!("{report}"))
-}
-
-/// The program for some kernel, to look at.
-#[must_use]
 pub fn program() -> Program {
-    program_for(Places {
-        pid: 1000,
-        tgid: 1004,
-        comm: 2000,
-    })
+    Program::new(ProgType::TRACING, "write_task", write_task())
+        .unwrap_or_else(|report| panic!("{report}"))
 }
 
 /// Lists all tasks, and looks for this process among them.
@@ -112,7 +69,7 @@ pub fn program() -> Program {
 /// # Errors
 /// When a step is refused, or this process is not in the list, or twice.
 pub fn run() -> Result<(), Box<dyn Error>> {
-    let program = program_for(Places::here()?);
+    let program = program();
     let tasks = Iter::of("task");
     let prog = Load::new(&program).to(&tasks)?.load()?;
 
