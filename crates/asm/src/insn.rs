@@ -378,6 +378,8 @@ pub(crate) enum Misfit {
     Net,
     /// A store of a number in network order, in bytes.
     NetWidth,
+    /// A number in network order, stored where the kernel says.
+    NetKernel,
     /// The 16-bit offset of a memory access.
     Offset,
     /// The width of an atomic operation or a sign-extending load, in bytes.
@@ -706,7 +708,7 @@ pub fn load(dst: Reg, mem: Mem) -> Insn {
     let (mode, size) = match (mem.signed, mem.size) {
         (false, size) => (class::MEM, size),
         // The width of a field of the kernel comes later; there is no sign to extend from 8 bytes.
-        (true, Size::DW) if mem.kernel.is_some() => (class::MEMSX, Size::W),
+        (true, Size::DW) if mem.has_late_width() => (class::MEMSX, Size::W),
         (true, Size::DW) => return bad_width(mem),
         (true, size) => (class::MEMSX, size),
     };
@@ -722,11 +724,16 @@ pub fn store(mem: Mem, value: impl Operand<Stored>) -> Insn {
         Val::Imm(imm, late) => {
             let code = class::ST | class::MEM | mem.size.bits();
             let insn = Insn::access(code, mem, R0, true, imm);
-            let insn = match mem.kernel {
-                None => Insn { late, ..insn },
-                // The width of the field is not known yet, and no constant beside it is.
-                Some(_) if late == Late::No => return insn,
-                Some(_) => insn,
+            let insn = match (mem.kernel, late) {
+                (None, _) => Insn { late, ..insn },
+                // No constant is too wide for a width that is not known yet.
+                (Some(_), Late::No) if mem.has_late_width() => return insn,
+                (Some(_), Late::No) => insn,
+                // The slot remembers one thing that is settled later, and not two.
+                (Some(_), _) => {
+                    let what = Misfit::NetKernel;
+                    return insn.with(Extra::Bad { what, value: 0 });
+                }
             };
             match misfit(mem.size, imm, late) {
                 None => insn,

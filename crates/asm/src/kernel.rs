@@ -134,6 +134,24 @@ pub struct Question {
     pub path: Cow<'static, str>,
 }
 
+impl Question {
+    /// Whether a listing can hold it: it names something, and its brackets come in pairs.
+    pub(crate) fn is_written(&self) -> bool {
+        let mut open = 0_u32;
+        for c in self.path.chars() {
+            let next = match c {
+                '[' => open.checked_add(1),
+                ']' => open.checked_sub(1),
+                c if c.is_control() => None,
+                _ => Some(open),
+            };
+            let Some(next) = next else { return false };
+            open = next;
+        }
+        open == 0 && !self.path.is_empty()
+    }
+}
+
 /// The number of a question. They are kept for good, each once, so that instructions stay small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known(NonZeroU32);
@@ -148,6 +166,10 @@ static QUESTIONS: LazyLock<Mutex<Questions>> = LazyLock::new(Mutex::default);
 
 impl Known {
     fn new(ask: Ask, path: Cow<'static, str>) -> Known {
+        let path = match path {
+            Cow::Borrowed(path) => Cow::Borrowed(path.trim()),
+            Cow::Owned(path) => Cow::Owned(path.trim().to_owned()),
+        };
         let question = Question { ask, path };
         let mut known = QUESTIONS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&number) = known.numbers.get(&question) {
@@ -178,6 +200,11 @@ impl Known {
             Ask::Arg => self,
             _ => self.asking(Ask::Offset),
         }
+    }
+
+    /// Whether the answer says how wide an access is.
+    pub(crate) fn has_width(self) -> bool {
+        matches!(self.question().ask, Ask::Field | Ask::Bits)
     }
 
     /// The same as a constant.
@@ -292,10 +319,20 @@ impl KernelField {
     pub(crate) fn access(self, behind: Option<Known>) -> Known {
         let path = match behind.map(Known::question) {
             None => Cow::Borrowed(self.0),
-            Some(first) => Cow::Owned(format!("{} + {}", first.path, self.0)),
+            Some(first) => Cow::Owned(through(&first.path, self.0)),
         };
         Known::new(Ask::Field, path)
     }
+}
+
+/// Each alternative of the first, and behind it each of the next: the first of these that exists is
+/// the first of either.
+fn through(first: &str, next: &str) -> String {
+    let ways = first.split('|').flat_map(|first| {
+        let next = next.split('|');
+        next.map(move |next| format!("{} + {}", first.trim(), next.trim()))
+    });
+    ways.collect::<Vec<_>>().join(" | ")
 }
 
 /// Loads a field of bits, without sign. Three instructions; `dst` may be the base of the place.

@@ -4,6 +4,7 @@ use crate::code::{Code, Func, Item, Parts};
 use crate::global::GlobalDef;
 use crate::insn::{Extra, Insn, Late, Misfit};
 use crate::isa::{Order, Raw};
+use crate::kernel::Question;
 use crate::program::{Frame, Function, Line, Program, Reloc, Section, Target, frame_path};
 use crate::relax::{self, Jump};
 use crate::report::{Finding, Kind, Place, Report, Severity};
@@ -301,10 +302,7 @@ impl<'a> Linker<'a> {
         let line = Line { at: insn.at, frame };
         if insn.late != Late::No {
             match insn.late {
-                Late::Kernel(known) => self.relocs.push(Reloc {
-                    at: slot,
-                    target: Target::Kernel(known.question()),
-                }),
+                Late::Kernel(known) => self.question(slot, known.question(), line),
                 late => {
                     raw.imm = late.imm(raw.imm, Order::HOST);
                     self.net.push((slot, late));
@@ -483,6 +481,21 @@ impl<'a> Linker<'a> {
         }
     }
 
+    fn question(&mut self, slot: u32, question: Question, line: Line) {
+        if !question.is_written() {
+            let path = &question.path;
+            let message = format!(
+                "{path:?} is no name of the kernel: write one as in `tcp_sock.snd_cwnd`, with each \
+                 `[` closed and nothing unprintable"
+            );
+            self.find(Kind::Malformed, line, message);
+        }
+        self.relocs.push(Reloc {
+            at: slot,
+            target: Target::Kernel(question),
+        });
+    }
+
     fn find(&mut self, kind: Kind, line: Line, message: String) {
         self.find_at(self.insns.len(), kind, line, message);
     }
@@ -538,6 +551,11 @@ impl<'a> Linker<'a> {
                 "a number in network order cannot be stored as {value} bytes: be16(…) is stored as \
                  two, be32(…) as four"
             ),
+            Misfit::NetKernel => {
+                "a number in network order cannot be stored where the kernel says: \
+                                  load it into a register first"
+                    .to_owned()
+            }
             Misfit::Imm32 => format!(
                 "the constant {value:#x} does not fit the 32 bits that this operation works on"
             ),

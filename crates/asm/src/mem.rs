@@ -108,6 +108,11 @@ impl Mem {
     pub const fn size(self) -> Size {
         self.size
     }
+
+    /// Whether the width is the kernel's to say, and not the program's.
+    pub(crate) fn has_late_width(self) -> bool {
+        self.kernel.is_some_and(Known::has_width)
+    }
 }
 
 const fn access(place: Place, size: Size) -> Mem {

@@ -145,3 +145,158 @@ fn asking_twice_is_one_question() {
         .unwrap();
     assert_eq!(one, two);
 }
+
+#[track_caller]
+fn paths(code: Code) -> Vec<String> {
+    let program = Program::new(ProgType::STRUCT_OPS, "paths", code![code, ret(0)]);
+    let program = program.unwrap_or_else(|report| panic!("{report}"));
+    let again = text::program(&program.listing()).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(again.relocs(), program.relocs());
+    let targets = program.relocs().iter().map(|reloc| &reloc.target);
+    targets
+        .map(|target| match target {
+            Target::Kernel(question) => question.path.to_string(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn elements_of_arrays_are_read_back() {
+    let code = code![
+        mov(R6, R1),
+        load(R1, R6.get(kernel("task_struct.comm[3]"))),
+        load(R1, R6.get(kernel(" a.b[1][2].c | d.e[0] "))),
+    ];
+    let known = paths(code);
+    assert_eq!(
+        known,
+        [
+            "task_struct.comm[3]",
+            "a.b[1][2].c | d.e[0]"
+        ]
+    );
+}
+
+#[test]
+fn each_alternative_goes_on_in_each_of_the_next() {
+    let first = kernel("new.inner|old.inner");
+    let through = Place::from(R6.get(first)).get(kernel("x.y | x.z"));
+    let code = code![mov(R6, R1), load(R1, through)];
+    assert_eq!(
+        paths(code),
+        ["new.inner + x.y | new.inner + x.z | old.inner + x.y | old.inner + x.z"]
+    );
+}
+
+#[track_caller]
+fn not_built(code: Code, wanted: &str) {
+    let program = Program::new(ProgType::STRUCT_OPS, "not", code![code, ret(0)]);
+    let report = match program {
+        Ok(program) => panic!("{}", program.listing()),
+        Err(report) => report.to_string(),
+    };
+    assert!(report.contains(wanted), "{report}");
+}
+
+#[test]
+fn names_that_no_text_holds_are_refused() {
+    for name in [
+        "",
+        " ",
+        "a.b]",
+        "a.b[",
+        "]a.b[",
+        "a.b\n",
+        "a\n.b",
+        "a\0.b",
+        "a\u{1b}.b",
+    ] {
+        // White space at the ends means nothing.
+        if name.trim() == "a.b" {
+            continue;
+        }
+        let access = code![load(R0, R1.get(kernel(name)))];
+        not_built(access, "is no name of the kernel");
+        not_built(
+            code![mov(R0, kernel_type(name).exists())],
+            "is no name of the kernel",
+        );
+    }
+    for text in [
+        "r1 = 5 @size[a]]",
+        "r1 = 5 @size[a[]",
+        "r1 = 5 @size[a\u{1b}]",
+        "r1 = 5 @size[a\0]",
+        "r1 = 5 @size[",
+        "r1 = 5 @size",
+        "r1 = 5 @",
+    ] {
+        assert!(text::parse(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_width_that_was_written_stays() {
+    let place = Place::from(R1.get(kernel("sock.sk_family")));
+    not_built(
+        code![load(R0, place.u64(0).signed())],
+        "sign-extending loads 1, 2 or 4",
+    );
+    not_built(
+        code![load(
+            R0,
+            args("tcp_connect").get("sk").signed()
+        )],
+        "sign-extending loads 1, 2 or 4",
+    );
+}
+
+#[test]
+fn a_constant_in_network_order_is_not_stored_in_the_order_of_the_host() {
+    let place = Place::from(R1.get(kernel("sock.sk_family")));
+    not_built(
+        code![store(place.u16(0), be16(443))],
+        "load it into a register first",
+    );
+    // What is known to be too large is refused without the kernel.
+    not_built(code![store(place.u8(0), 256)], "the one byte");
+}
+
+#[test]
+fn jumps_that_go_far_keep_their_questions() {
+    for isa in [Isa::V3, Isa::V4] {
+        let end = label("end");
+        let code = code![
+            mov(R0, 0),
+            mov(R6, R1),
+            jeq(R0, kernel_const("FIRST"), end),
+            jset(R0, kernel_const("SECOND"), end),
+            (0..70_000).map(|_| add(R0, 1)),
+            load(R0, R6.get(kernel("a.b"))),
+            jeq(R0, kernel_const("THIRD"), end),
+            mov(R1, kernel("a.b").exists()),
+            bind(end),
+            exit(),
+        ];
+        let program = Program::assemble(isa, ProgType::STRUCT_OPS, "far", code);
+        let program = program.unwrap_or_else(|report| panic!("{report}"));
+        let text = program.listing();
+        for wanted in [
+            "@const[FIRST]",
+            "@const[SECOND]",
+            "@const[THIRD]",
+            "@field[a.b]",
+            "@has_field[a.b]",
+        ] {
+            let line = text.lines().find(|line| line.contains(wanted)).unwrap();
+            let ok = match wanted {
+                "@field[a.b]" => line.contains("r0 = *(u64 *)(r6 + 0)"),
+                "@has_field[a.b]" => line.contains("r1 = 0"),
+                _ => line.contains("if r0 "),
+            };
+            assert!(ok, "{line}");
+        }
+        assert_eq!(text::program(&text).unwrap().relocs(), program.relocs());
+    }
+}

@@ -3,6 +3,7 @@
 mod support;
 
 use bpfsmith_asm::isa::{Callee, Op};
+use bpfsmith_asm::kernel::Ask;
 use bpfsmith_asm::program::Target;
 use bpfsmith_asm::text::{Symbol, Text, parse, program, write_op, write_op_named};
 use proptest::prelude::*;
@@ -177,6 +178,26 @@ proptest! {
         let ops: Result<Vec<Op>, _> =
             bpfsmith_asm::decode::ops(&text.insns).map(|item| item.map(|(_, op)| op)).collect();
         prop_assert_eq!(labelled(&ops?, &again), source);
+    }
+
+    #[test]
+    fn any_question_comes_back(
+        op in any_op(),
+        ask in prop::sample::select(Ask::ALL),
+        path in "[a-z .|+:\\]\\[0-9é;#]{0,24}",
+    ) {
+        let line = print(&[op]);
+        let line = line.lines().last().unwrap_or_default().trim_end();
+        let source = format!("{line} @{}[{path}]\n", ask.word());
+        survives(&source)?;
+        // A jump needs its target; everything that is taken says the same again.
+        if let Ok(program) = program(&source) {
+            let listing = program.listing();
+            let again = bpfsmith_asm::text::program(&listing);
+            prop_assert!(again.is_ok(), "{source} {listing}");
+            let again = again.unwrap();
+            prop_assert_eq!(again.relocs(), program.relocs(), "{} {}", source, listing);
+        }
     }
 
     #[test]

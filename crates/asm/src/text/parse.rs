@@ -218,19 +218,34 @@ impl<'a> Parser<'a> {
         };
         self.scan.expect(b'[')?;
         let start = self.scan.at;
-        while !matches!(self.scan.peek(), b']' | b'\n' | 0) {
+        // Names hold brackets of their own: `task_struct.comm[0]`.
+        let mut open = 1_u32;
+        loop {
+            match self.scan.peek() {
+                b'[' => open += 1,
+                b']' => open -= 1,
+                b'\n' => break,
+                _ => {}
+            }
+            if open == 0 {
+                break;
+            }
             self.scan.at += 1;
         }
         let path = self.scan.between(start, self.scan.at).trim();
-        if path.is_empty() {
+        if open > 0 && !path.is_empty() {
+            return self.scan.expected("`]` behind the name");
+        }
+        let path = path.to_owned().into();
+        let question = Question { ask, path };
+        if !question.is_written() {
             return fail(
                 start,
                 "expected a name of the kernel, as in `@field[tcp_sock.snd_cwnd]`",
             );
         }
         self.scan.expect(b']')?;
-        let path = path.to_owned().into();
-        Ok(Some((from, Question { ask, path })))
+        Ok(Some((from, question)))
     }
 
     fn push(&mut self, parsed: Parsed<'a>, start: usize) -> Res<()> {
