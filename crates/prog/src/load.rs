@@ -9,6 +9,7 @@ use crate::resolve::Resolved;
 use crate::target::{Hook, Target, default_attach};
 use crate::tell::{Quoted, Told};
 use bpfsmith_asm::global::Global;
+use bpfsmith_asm::isa::Op;
 use bpfsmith_asm::program::Program;
 use bpfsmith_net::IfIndex;
 use bpfsmith_sys::prog as sys;
@@ -272,7 +273,7 @@ impl<'a> Load<'a> {
             limit: self.log_limit,
         }
         .run(&mut account)
-        .map_err(|error| lacking(error, &resolved.missing))?;
+        .map_err(|error| lacking(self.program, error, &resolved.missing))?;
         Ok(Prog::new(
             fd,
             self.program,
@@ -384,11 +385,27 @@ impl Attempt<'_> {
 
 /// Where the verifier came to something that the kernel lacks, that is the reason: what it says
 /// itself is about what stands there instead.
-fn lacking(mut error: Error, missing: &[(usize, Error)]) -> Error {
-    if let Error::Refused(refusal) = &mut error
-        && let Some((_, lack)) = missing.iter().find(|(at, _)| Some(*at) == refusal.slot)
-    {
+fn lacking(program: &Program, mut error: Error, missing: &[(usize, Error)]) -> Error {
+    let Error::Refused(refusal) = &mut error else {
+        return error;
+    };
+    if let Some((_, lack)) = missing.iter().find(|(at, _)| Some(*at) == refusal.slot) {
         refusal.sentence = lack.to_string();
+        refusal.hint = None;
+        return error;
+    }
+    // What stands in place of a jump leads nowhere: the other branch has no way to it then.
+    let is_jump = |at: usize| {
+        let raw = program.insns().get(at).copied().unwrap_or_default();
+        matches!(Op::decode(raw, None), Ok(Op::Jump(..)))
+    };
+    if refusal.sentence.starts_with("unreachable insn")
+        && let Some((_, lack)) = missing.iter().find(|(at, _)| is_jump(*at))
+    {
+        refusal.sentence = format!(
+            "{lack}, and what a comparison with it alone leads to has no other way: mov the constant \
+             into a register first, and compare with that"
+        );
         refusal.hint = None;
     }
     error

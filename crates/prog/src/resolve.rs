@@ -7,7 +7,7 @@ use crate::kernel::answer::Answer;
 use crate::kernel::{self, Module};
 use crate::maps::Maps;
 use crate::tell::Told;
-use bpfsmith_asm::isa::{Op, Order, Raw, Reg, Wide};
+use bpfsmith_asm::isa::{Order, Raw};
 use bpfsmith_asm::kernel::{Ask, Question};
 use bpfsmith_asm::program::{Program, Target};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -55,7 +55,7 @@ impl Resolved {
             };
             match done {
                 Err(error @ Error::Unknown { .. }) if is_testing => {
-                    resolved.lack(program, slot, &reloc.target);
+                    resolved.lack(slot, &reloc.target);
                     resolved.missing.push((slot, error));
                 }
                 done => done?,
@@ -86,19 +86,13 @@ impl Resolved {
         Ok(())
     }
 
-    /// Makes a slot harmless that needs what the kernel lacks: an address is null, everything else
-    /// refuses to run.
-    fn lack(&mut self, program: &Program, slot: usize, target: &Target) {
-        let raw = program.insns().get(slot).copied().unwrap_or_default();
-        let null = Op::Wide(Reg::n(raw.dst()), Wide::Imm(0)).encode();
-        self.put(
-            slot,
-            if matches!(target, Target::Ksym(_)) {
-                null.first
-            } else {
-                poison()
-            },
-        );
+    /// Puts what refuses to run where something is needed that the kernel lacks.
+    fn lack(&mut self, slot: usize, target: &Target) {
+        self.put(slot, poison());
+        if matches!(target, Target::Ksym(_)) {
+            // The second slot of a wide instruction is none by itself.
+            self.put(slot + 1, poison());
+        }
     }
 
     fn put(&mut self, slot: usize, raw: Raw) {

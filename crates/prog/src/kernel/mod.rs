@@ -8,6 +8,9 @@ use bpfsmith_uapi::Errno;
 use std::sync::{Arc, OnceLock};
 
 pub(crate) mod answer;
+mod arguments;
+mod constants;
+mod fields;
 mod module;
 mod named;
 
