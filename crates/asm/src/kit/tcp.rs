@@ -29,10 +29,10 @@
 //! Program::new(ProgType::STRUCT_OPS, "cong_avoid", cong_avoid()).unwrap();
 //! ```
 //!
-//! What a program may write of a socket is `snd_cwnd`, `snd_cwnd_cnt`, `snd_ssthresh`, `ecn_flags`,
-//! `app_limited` of `tcp_sock`, `sk_pacing_rate` and `sk_pacing_status` of `sock`, and
-//! `icsk_ack.pending` and `icsk_ca_priv` of `inet_connection_sock`. The last one is the algorithm's own
-//! memory in each socket: see [`private`].
+//! What a program may write of a socket is `snd_cwnd`, `snd_cwnd_cnt`, `snd_ssthresh` and `ecn_flags` of
+//! `tcp_sock`, and on kernels newer than 6.1 also `snd_cwnd_stamp` and `app_limited`; `sk_pacing_rate`
+//! and `sk_pacing_status` of `sock`; and `icsk_ack.pending` and `icsk_ca_priv` of
+//! `inet_connection_sock`. The last one is the algorithm's own memory in each socket: see [`private`].
 
 use crate::dsl::*;
 use crate::kernel::KernelField;
