@@ -31,6 +31,7 @@ mod walk;
 
 pub use hint::Hint;
 pub use report::Report;
+pub(crate) use state::written;
 pub use stats::Stats;
 
 use crate::source;

@@ -48,7 +48,7 @@ impl<'a> State<'a> {
 }
 
 /// The registers that an instruction writes, as bits.
-pub(super) fn written(raw: Raw) -> u32 {
+pub(crate) fn written(raw: Raw) -> u32 {
     const FETCH: i32 = 1;
     const CMPXCHG: i32 = 0xf1;
     const LOAD_ACQUIRE: i32 = 0x100;

@@ -2,10 +2,11 @@
 //! say, or would not notice.
 
 use super::kind::Kind;
+use crate::blame::written;
 use crate::error::Result;
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::dsl::R1;
-use bpfsmith_asm::isa::{Op, Reg, Size};
+use bpfsmith_asm::isa::{Op, Size};
 use bpfsmith_asm::kernel::Ask;
 use bpfsmith_asm::program::{Program, Target};
 use bpfsmith_btf::TypeId;
@@ -87,26 +88,18 @@ fn within(
                 ),
             ));
         }
-        if writes(op) == Some(R1) || matches!(op, Op::Call(_) | Op::Jump(..) | Op::Ja(_) | Op::Exit)
+        let raw = program.insns().get(slot).copied().unwrap_or_default();
+        let is_lost = written(raw) & 1 << R1.number() != 0;
+        if is_lost
+            || matches!(
+                op,
+                Op::Jump(..) | Op::Ja(_) | Op::JaLong(_) | Op::MayGoto(_) | Op::Exit
+            )
         {
             break;
         }
     }
     Ok(())
-}
-
-/// The register that an instruction writes.
-fn writes(op: Op) -> Option<Reg> {
-    match op {
-        Op::Alu(_, _, dst, _)
-        | Op::Neg(_, dst)
-        | Op::Swap(_, _, dst)
-        | Op::Cast(dst, ..)
-        | Op::Load(_, dst, ..)
-        | Op::LoadSx(_, dst, ..)
-        | Op::Wide(dst, _) => Some(dst),
-        _ => None,
-    }
 }
 
 /// ` at src/reno.rs:24`

@@ -10,6 +10,23 @@ use std::sync::Arc;
 /// What the kernel calls the value that holds a structure of functions.
 const PREFIX: &str = "bpf_struct_ops_";
 
+/// These hold what is common to all kinds.
+const COMMON: &[&str] = &[
+    "value",
+    "common_value",
+    "map",
+    "link",
+    "desc",
+    "arg_info",
+    "state",
+];
+
+/// Whether a type is the value of a kind: that has a structure of functions in it.
+fn is_value(btf: &Btf<Bytes>, name: &str, id: TypeId) -> bool {
+    let data = btf.member(id, "data").and_then(|data| btf.resolve(data.ty));
+    !COMMON.contains(&name) && data.is_ok_and(|data| data.kind() == TypeKind::STRUCT)
+}
+
 /// A structure of functions that programs can be.
 #[derive(Clone, Debug)]
 pub(super) struct Kind {
@@ -48,7 +65,8 @@ impl Kind {
     fn in_btf(btf: &Btf<Bytes>, name: &str, module: Option<&Arc<Module>>) -> Result<Option<Kind>> {
         let wrapper = format!("{PREFIX}{name}");
         let mut own = btf.own_named(&wrapper);
-        let Some(value) = own.find(|ty| ty.kind() == TypeKind::STRUCT) else {
+        let is_kind = |id| is_value(btf, name, id);
+        let Some(value) = own.find(|ty| ty.kind() == TypeKind::STRUCT && is_kind(ty.id())) else {
             return Ok(None);
         };
         let described = || -> std::result::Result<Kind, Wrong> {
@@ -144,22 +162,11 @@ fn modules() -> Result<Vec<Arc<Module>>> {
 /// # Errors
 /// When the kernel's BTF cannot be read.
 pub fn all() -> Result<Vec<String>> {
-    // These hold what is common to all kinds.
-    const COMMON: &[&str] = &[
-        "value",
-        "common_value",
-        "map",
-        "link",
-        "desc",
-        "arg_info",
-        "state",
-    ];
     let named = |btf: &Btf<Bytes>| {
         let structs = btf.types().filter(|ty| ty.kind() == TypeKind::STRUCT);
         let wrappers = structs.filter_map(|ty| {
             let name = ty.name().to_str()?.strip_prefix(PREFIX)?.to_owned();
-            let is_value = btf.member(ty.id(), "data").is_ok();
-            (is_value && !COMMON.contains(&name.as_str())).then_some(name)
+            is_value(btf, &name, ty.id()).then_some(name)
         });
         wrappers.collect::<Vec<_>>()
     };

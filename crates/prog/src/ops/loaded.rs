@@ -13,7 +13,7 @@ use bpfsmith_sys::map::{Create, Map};
 use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::{Failed, prog as sys};
 use bpfsmith_uapi::flags::map_create;
-use bpfsmith_uapi::{AttachType, Errno, MapType};
+use bpfsmith_uapi::{AttachType, Errno, LinkType, MapType};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// A structure of functions in the kernel that nobody calls yet. It may be registered several times,
@@ -95,8 +95,20 @@ impl LoadedOps {
     /// kernel compares what must not change: the name of an algorithm of TCP is such.
     ///
     /// # Errors
-    /// `EINVAL` when the two differ in what must not change, or the kind cannot be replaced.
+    /// `EINVAL` when the two differ in what must not change, or the kind cannot be replaced; when the
+    /// link holds something else.
     pub fn replace(&self, held: &mut Link) -> Result<()> {
+        let about = held.info()?;
+        if about.kind != LinkType::STRUCT_OPS {
+            return Err(Error::Argument {
+                what: "link",
+                problem: format!(
+                    "id {} is no link of struct_ops, but {}: take the one that LoadedOps::attach \
+                     returned",
+                    about.id, about.kind
+                ),
+            });
+        }
         let map = self.filled(map_create::BPF_F_LINK)?;
         link::update(held.fd()?, map.as_fd(), None).map_err(|failed| self.failed(failed))
     }

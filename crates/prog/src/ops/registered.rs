@@ -3,6 +3,7 @@
 use super::kind::Kind;
 use crate::error::{Error, Result};
 use bpfsmith_sys::{Failed, info, map::Map, object};
+use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::{MapType, OpsState};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,7 +40,8 @@ impl Registered {
     /// Takes over one that a process left behind, by the number of its map.
     ///
     /// # Errors
-    /// `ENOENT` when it is gone; `EPERM` without `CAP_SYS_ADMIN`; when it is another map.
+    /// `ENOENT` when it is gone; `EPERM` without `CAP_SYS_ADMIN`; when it is another map, or that of a
+    /// link.
     pub fn open_id(id: u32) -> Result<Registered> {
         let label = format!("map {id}");
         let fd = object::open_id(object::Kind::Map, id, 0, None)
@@ -72,6 +74,15 @@ impl Registered {
             });
         }
         let about = info::map(map.as_fd()).map_err(failed)?;
+        if about.map_flags & map_create::BPF_F_LINK != 0 {
+            return Err(Error::Argument {
+                what: "struct_ops",
+                problem: format!(
+                    "{label} belongs to a link, which alone unregisters it: open that with \
+                     Link::open_id or Link::open_pin"
+                ),
+            });
+        }
         // What the kernel tells of its value is the same for all kinds.
         let all = super::kind::all()?;
         let kinds = all.iter().filter_map(|name| Kind::find(name).ok());
