@@ -1,6 +1,6 @@
 //! Why loading, attaching or asking failed.
 
-use crate::blame::Refusal;
+use crate::blame::{Point, Refusal};
 use crate::hints;
 use bpfsmith_sys::{Failed, Refused};
 use bpfsmith_uapi::map::Name;
@@ -43,6 +43,15 @@ pub enum Error {
         name: String,
         /// Those that there are.
         has: Vec<String>,
+    },
+    /// What an instruction names cannot be filled in.
+    Name {
+        /// The program.
+        program: String,
+        /// The instruction.
+        point: Box<Point>,
+        /// Why.
+        cause: Box<Error>,
     },
     /// A member of a structure of functions cannot be what it is to be.
     Operation {
@@ -132,7 +141,7 @@ impl Error {
             Error::Kernel(kernel) => Some(kernel.errno),
             Error::Map(error) => error.errno(),
             Error::Net(error) => error.errno(),
-            Error::Operation { cause, .. } => cause.errno(),
+            Error::Operation { cause, .. } | Error::Name { cause, .. } => cause.errno(),
             _ => None,
         }
     }
@@ -211,6 +220,18 @@ impl fmt::Display for Error {
                     ),
                 }
             }
+            Error::Name {
+                program,
+                point,
+                cause,
+            } => {
+                write!(f, "load {program}: at {point}: ")?;
+                cause.fmt(f)?;
+                match f.alternate() {
+                    true => point.excerpt(f),
+                    false => Ok(()),
+                }
+            }
             Error::Operation { member, cause } => {
                 write!(f, "{member}: ")?;
                 cause.fmt(f)
@@ -275,7 +296,7 @@ impl std::error::Error for Error {
             Error::Map(error) => Some(error),
             Error::Net(error) => Some(error),
             Error::Btf { cause, .. } => Some(cause),
-            Error::Operation { cause, .. } => Some(cause.as_ref()),
+            Error::Operation { cause, .. } | Error::Name { cause, .. } => Some(cause.as_ref()),
             Error::Kernel(kernel) => Some(&kernel.errno),
             _ => None,
         }

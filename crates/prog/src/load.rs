@@ -9,7 +9,6 @@ use crate::resolve::Resolved;
 use crate::target::{Hook, Target, default_attach};
 use crate::tell::{Quoted, Told};
 use bpfsmith_asm::global::Global;
-use bpfsmith_asm::isa::Op;
 use bpfsmith_asm::program::Program;
 use bpfsmith_net::IfIndex;
 use bpfsmith_sys::prog as sys;
@@ -75,6 +74,8 @@ pub struct Account {
     pub is_log_cut: bool,
     /// The verifier's effort, as far as the log level tells.
     pub stats: Stats,
+    /// What the program names and this kernel lacks: a test kept the verifier away from it.
+    pub lacking: Vec<String>,
     /// The lines that the kernel was told, and with which texts.
     pub lines: Quoted,
     /// Why the kernel was not told functions, lines and global variables, where it was to be.
@@ -241,6 +242,11 @@ impl<'a> Load<'a> {
         let told = Told::new(self.program, self.lines, self.context, self.token);
         let resolved = Resolved::new(self.program, maps, &self.initial, &told, self.token)?;
         let mut account = Account {
+            lacking: resolved
+                .missing
+                .iter()
+                .map(|(_, lack)| lack.to_string())
+                .collect(),
             lines: told.quoted,
             lines_refused: told.refused,
             ..Account::default()
@@ -273,7 +279,7 @@ impl<'a> Load<'a> {
             limit: self.log_limit,
         }
         .run(&mut account)
-        .map_err(|error| lacking(self.program, error, &resolved.missing))?;
+        .map_err(|error| lacking(error, &resolved.missing))?;
         Ok(Prog::new(
             fd,
             self.program,
@@ -385,28 +391,17 @@ impl Attempt<'_> {
 
 /// Where the verifier came to something that the kernel lacks, that is the reason: what it says
 /// itself is about what stands there instead.
-fn lacking(program: &Program, mut error: Error, missing: &[(usize, Error)]) -> Error {
+fn lacking(mut error: Error, missing: &[(usize, Error)]) -> Error {
     let Error::Refused(refusal) = &mut error else {
         return error;
     };
     if let Some((_, lack)) = missing.iter().find(|(at, _)| Some(*at) == refusal.slot) {
         refusal.sentence = lack.to_string();
         refusal.hint = None;
-        return error;
-    }
-    // What stands in place of a jump leads nowhere: the other branch has no way to it then.
-    let is_jump = |at: usize| {
-        let raw = program.insns().get(at).copied().unwrap_or_default();
-        matches!(Op::decode(raw, None), Ok(Op::Jump(..)))
-    };
-    if refusal.sentence.starts_with("unreachable insn")
-        && let Some((_, lack)) = missing.iter().find(|(at, _)| is_jump(*at))
-    {
-        refusal.sentence = format!(
-            "{lack}, and what a comparison with it alone leads to has no other way: mov the constant \
-             into a register first, and compare with that"
-        );
-        refusal.hint = None;
+        // Its listing shows the instruction itself.
+        refusal
+            .steps
+            .retain(|(point, _)| Some(point.slot) != refusal.slot);
     }
     error
 }

@@ -1,6 +1,7 @@
 //! Names become numbers: maps, global data, kernel functions and variables.
 
 use crate::answered::{answered, poison};
+use crate::blame::Point;
 use crate::error::{Error, Result};
 use crate::globals::{Data, Initial, make_section};
 use crate::kernel::answer::Answer;
@@ -55,10 +56,10 @@ impl Resolved {
             };
             match done {
                 Err(error @ Error::Unknown { .. }) if is_testing => {
-                    resolved.lack(slot, &reloc.target);
+                    resolved.lack(program, slot, &reloc.target);
                     resolved.missing.push((slot, error));
                 }
-                done => done?,
+                done => done.map_err(|cause| at(program, slot, &reloc.target, cause))?,
             }
         }
         Ok(resolved)
@@ -87,11 +88,12 @@ impl Resolved {
     }
 
     /// Puts what refuses to run where something is needed that the kernel lacks.
-    fn lack(&mut self, slot: usize, target: &Target) {
-        self.put(slot, poison());
+    fn lack(&mut self, program: &Program, slot: usize, target: &Target) {
+        let raw = program.insns().get(slot).copied().unwrap_or_default();
+        self.put(slot, poison(raw));
         if matches!(target, Target::Ksym(_)) {
             // The second slot of a wide instruction is none by itself.
-            self.put(slot + 1, poison());
+            self.put(slot + 1, poison(raw));
         }
     }
 
@@ -176,6 +178,19 @@ impl Resolved {
         let fd = module.open()?;
         self.modules.push((module, fd));
         Ok(self.modules.len() - 1)
+    }
+}
+
+/// An error about a name, with the place where it is written. Of maps and sections, the program as a
+/// whole has too few.
+fn at(program: &Program, slot: usize, target: &Target, cause: Error) -> Error {
+    match target {
+        Target::Kernel(_) | Target::Kfunc(_) | Target::Ksym(_) => Error::Name {
+            program: program.name().to_owned(),
+            point: Box::new(Point::new(program, slot).quoted()),
+            cause: Box::new(cause),
+        },
+        _ => cause,
     }
 }
 

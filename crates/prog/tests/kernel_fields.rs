@@ -109,20 +109,17 @@ fn the_first_alternative_that_exists_is_taken() {
 fn what_is_missing_is_refused_or_left_out() {
     needs!(Root, Bpf, MmapArray, Btf);
     // Nothing is tested: the loader refuses, before the kernel is asked.
-    let blind = at_task(
-        "blind",
-        code![load(
-            R1,
-            TASK.get(kernel("task_struct.tgidd"))
-        )],
-    );
+    let wrong = TASK.get(kernel("task_struct.tgidd"));
+    let line = line!() + 1;
+    let blind = at_task("blind", code![load(R1, wrong)]);
     let error = Load::new(&blind).load().unwrap_err();
-    assert!(matches!(error, Error::Unknown { .. }), "{error}");
-    assert_eq!(
-        error.to_string(),
-        "this kernel has no field \"task_struct.tgidd\" (near: task_struct.tgid; fields differ \
-         between kernels: offer alternatives behind `|`, or test with `kernel(…).exists()`)"
-    );
+    let text = error.to_string();
+    let place = format!("load blind: at insn 4, crates/prog/tests/kernel_fields.rs:{line}, in ");
+    assert!(text.starts_with(&place), "{text}");
+    let reason = "this kernel has no field \"task_struct.tgidd\" (near: task_struct.tgid; fields \
+                  differ between kernels: offer alternatives behind `|`, or test with \
+                  `kernel(…).exists()`)";
+    assert!(text.ends_with(reason), "{text}");
     // Tested: the branch that is not taken costs nothing.
     let path = kernel("task_struct.tgidd");
     let tested = at_task(
@@ -150,6 +147,31 @@ fn what_is_missing_is_refused_or_left_out() {
     );
     let seen = run(&tested);
     assert_eq!((seen.a, seen.b, seen.c, seen.d), (7, 1, 1, 0));
+    // Also where nothing but a comparison with it leads on.
+    let lost = kernel_const("TCP_CA_Lost");
+    let compared = |test: KernelConst| {
+        code![
+            mov(R1, test.exists()),
+            load(R2, TASK.get(kernel("task_struct.tgid"))),
+            R1.ne(0).then(R2.eq(lost).then(store(OUT.get(Seen::a), 7))),
+            store(OUT.get(Seen::b), 8),
+        ]
+    };
+    let prog = Load::new(&at_task("compared", compared(lost))).load();
+    let prog = prog.unwrap_or_else(|error| panic!("{error:#}"));
+    let seen = run_loaded(&prog);
+    assert_eq!((seen.a, seen.b), (0, 8));
+    let lacking = &prog.account().lacking;
+    assert!(
+        lacking.len() == 1 && lacking[0].contains("\"TCP_CA_Lost\""),
+        "{lacking:?}"
+    );
+    let wrongly = at_task("wrongly", compared(kernel_const("TCP_CA_Loss")));
+    let error = Load::new(&wrongly).load().unwrap_err().to_string();
+    assert!(
+        error.contains("this kernel has no constant \"TCP_CA_Lost\""),
+        "{error}"
+    );
     // Tested, but used all the same: the verifier comes there, and the reason is the name.
     let careless = at_task(
         "careless",
@@ -268,9 +290,9 @@ fn fields_of_bits_are_cut_out() {
         ],
     );
     let error = Load::new(&whole).load().unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "field: sk_buff.pkt_type is a field of bits: read it with load_bits"
+    assert!(
+        error.ends_with(": field: sk_buff.pkt_type is a field of bits: read it with load_bits"),
+        "{error}"
     );
 }
 
@@ -337,6 +359,13 @@ fn names_that_are_nearly_right_are_told() {
         )
         .unwrap();
         let error = Load::new(&program).load().unwrap_err().to_string();
+        let (place, error) = error
+            .split_once(", in names_that_are_nearly_right_are_told: ")
+            .unwrap();
+        assert!(
+            place.starts_with("load wrong: at insn 1, crates/prog"),
+            "{place}"
+        );
         assert!(error.starts_with(wanted), "{error}\nwanted: {wanted}");
     }
 }

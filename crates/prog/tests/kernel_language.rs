@@ -312,9 +312,12 @@ fn a_kernel_function_that_is_not_there_has_neighbours() {
     let code = code![call_kfunc("bpf_task_from_pit"), ret(0)];
     let program = build(ProgType::XDP, "unknown", code);
     let error = Load::new(&program).load().unwrap_err();
+    let Error::Name { cause, .. } = &error else {
+        panic!("{error}")
+    };
     let Error::Unknown {
         what, name, near, ..
-    } = &error
+    } = cause.as_ref()
     else {
         panic!("{error}")
     };

@@ -9,7 +9,8 @@ use bpfsmith_maps::{Kptr, Map, ResilientLock, SpinLock, TaskWork, WorkQueue, ker
 use bpfsmith_prog::blame::Refusal;
 use bpfsmith_prog::{Error, Load, Maps, Prog, kernel as running};
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -64,9 +65,39 @@ fn global(reg: Reg, global: &Global<u64>) -> Code {
 
 // Pointers.
 
+/// A thread that waits for its end.
+struct Task {
+    pid: u32,
+    thread: JoinHandle<()>,
+    end: Sender<()>,
+}
+
+impl Task {
+    fn new() -> Task {
+        let (end, ending) = channel::<()>();
+        let (tell, told) = channel();
+        let thread = std::thread::spawn(move || {
+            // `PID/task/TID`.
+            let own = std::fs::read_link("/proc/thread-self").unwrap();
+            let name = own.file_name().unwrap().to_str().unwrap().to_owned();
+            tell.send(name.parse().unwrap()).unwrap();
+            assert!(ending.recv().is_err(), "nothing is sent");
+        });
+        let pid = told.recv().unwrap();
+        Task { pid, thread, end }
+    }
+
+    /// Ends it, and says what its number was.
+    fn end(self) -> u32 {
+        drop(self.end);
+        self.thread.join().unwrap();
+        self.pid
+    }
+}
+
 kernel_structs! {
     /// A task.
-    Task = "task_struct";
+    TaskStruct = "task_struct";
     /// A control group.
     Group = "cgroup";
 }
@@ -75,7 +106,7 @@ bpfsmith_uapi::record! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
     struct Held {
         times: u64,
-        task: Kptr<Task>,
+        task: Kptr<TaskStruct>,
     }
 }
 bpfsmith_uapi::record! {
@@ -89,7 +120,7 @@ bpfsmith_uapi::record! {
     /// A task that may be gone.
     #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, IntoBytes, Immutable)]
     struct Seen {
-        task: Kptr<Task, Untrusted>,
+        task: Kptr<TaskStruct, Untrusted>,
     }
 }
 
@@ -186,12 +217,10 @@ fn a_task_is_held_by_a_map() {
     assert_eq!(answer(&peek), 0);
 
     // A task that ended is still there for who holds it.
-    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-    let pid = child.id();
-    wants(pid);
+    let task = Task::new();
+    wants(task.pid);
     assert_eq!(answer(&hold), 0);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let pid = task.end();
     assert_eq!(answer(&take), pid);
     assert_eq!(answer(&take), 0);
     deadline(LIMIT, || (answer(&hold) == 2).then_some(()));
@@ -523,15 +552,13 @@ fn a_task_works_for_a_program() {
     let mut maps = Maps::new();
     let prog = loaded(&mut maps, "sending", sending());
     let errands: Map<u32, Errand> = maps.open(&ERRANDS).unwrap();
-    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-    prog.write(&WANTED, &child.id().into()).unwrap();
+    let task = Task::new();
+    prog.write(&WANTED, &task.pid.into()).unwrap();
     assert_eq!(answer(&prog), 0);
     let by = || errands.lookup(&0).unwrap().unwrap().by;
     deadline(LIMIT, || (by() != 0).then_some(()));
-    let (pid, done) = (u64::from(child.id()), by());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(done, pid << 32 | pid);
+    let (process, thread) = (std::process::id(), task.end());
+    assert_eq!(by(), u64::from(process) << 32 | u64::from(thread));
 }
 
 // Locks.

@@ -110,7 +110,13 @@ pub struct Point {
 }
 
 impl Point {
-    fn new(program: &Program, slot: usize) -> Point {
+    /// With the text of its line, where the source is at hand.
+    pub(crate) fn quoted(mut self) -> Point {
+        self.source = self.at.and_then(|at| source::line(at).ok());
+        self
+    }
+
+    pub(crate) fn new(program: &Program, slot: usize) -> Point {
         Point {
             slot,
             at: program.lines().get(slot).map(|line| line.at),

@@ -133,7 +133,8 @@ impl Refusal {
 }
 
 impl Point {
-    fn excerpt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Its line as the Rust compiler quotes it.
+    pub(crate) fn excerpt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.at, &self.source) {
             (Some(at), Some(source)) => excerpt(f, at, source),
             _ => Ok(()),
