@@ -742,7 +742,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "r1 = section[.text] + 0",
-        "1:14: expected .data, .rodata or .bss, found `.text`",
+        "1:14: expected .data, .rodata, .bss or .private, found `.text`",
     ),
     (
         "r1 = section[.data]",
@@ -822,7 +822,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "section .text 00",
-        "1:9: expected .data, .rodata or .bss, found `.text`",
+        "1:9: expected .data, .rodata, .bss or .private, found `.text`",
     ),
     (
         "section .data 0",

@@ -4,11 +4,12 @@ use crate::error::{Error, Object, Problem, Result};
 use crate::handle::Types;
 use bpfsmith_btf::{Builder, Number, TypeId};
 use bpfsmith_sys::map::{Create, Map};
+use bpfsmith_sys::misc;
 use bpfsmith_sys::prog::Log;
-use bpfsmith_sys::{Failed, misc};
+use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::map::MapShape;
 use bpfsmith_uapi::record::{Hold, Type};
-use bpfsmith_uapi::{Cmd, MapType};
+use bpfsmith_uapi::{Cmd, Errno, MapType};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -99,16 +100,16 @@ fn has_pointer(ty: &Type) -> bool {
     }
 }
 
-/// Whether the kernel refuses today's word for a pointer that does not count, and takes the old one.
+/// Whether the kernel does not know today's word for a pointer that does not count, but the old one.
 fn has_old_tags() -> bool {
     static OLD: OnceLock<bool> = OnceLock::new();
-    *OLD.get_or_init(|| {
-        takes(Hold::Untrusted.tag()).is_err() && takes(Hold::Untrusted.old_tag()).is_ok()
-    })
+    *OLD.get_or_init(|| !knows(Hold::Untrusted.tag()) && knows(Hold::Untrusted.old_tag()))
 }
 
-/// Tries a map with a pointer to a task under this tag.
-fn takes(tag: &str) -> std::result::Result<(), Failed> {
+/// Whether the kernel takes a pointer with this tag for one into itself. Old kernels make maps with
+/// tags that they do not know, and forget them; none makes one with such a pointer that programs may
+/// only read, and that is how they say that they know it.
+fn knows(tag: &str) -> bool {
     let mut builder = Builder::new();
     let none: [(&str, TypeId, u32); 0] = [];
     let task = builder.structure("task_struct", 0, none);
@@ -118,14 +119,17 @@ fn takes(tag: &str) -> std::result::Result<(), Failed> {
     let key = builder.number(Number::U32);
     // A builder with names as short as these cannot fail.
     let blob = builder.build().unwrap_or_default();
-    let btf = misc::load_btf(&blob, &mut Log::default(), None)?;
+    let Ok(btf) = misc::load_btf(&blob, &mut Log::default(), None) else {
+        return false;
+    };
     let create = Create {
         kind: MapType::ARRAY.0,
         key: 4,
         value: 8,
         entries: 1,
+        flags: map_create::BPF_F_RDONLY_PROG,
         btf: Some((btf.as_fd(), key.0, value.0)),
         ..Create::default()
     };
-    Map::create(&create).map(drop)
+    matches!(Map::create(&create), Err(failed) if failed.errno == Errno::EACCES)
 }
