@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 pub struct Btf<B = Vec<u8>> {
     bytes: B,
     header: Header,
-    /// Where each own type starts in the type section.
+    /// Where each own type starts.
     offsets: Box<[u32]>,
     /// How many own types have a name.
     named: usize,
@@ -103,7 +103,7 @@ impl<B: AsRef<[u8]>> Btf<B> {
             .as_ref()
             .map_or(&[][..], |base| base.own(&base.header.layout));
         let sizes = Sizes::with_layouts([part(&header.layout), of_base]);
-        let scan = scan(part(&header.types), header.order, &sizes, first)?;
+        let scan = scan(all, &header.types, (header.order, &sizes, first))?;
         Ok(Btf {
             header,
             offsets: scan.offsets,
@@ -116,6 +116,7 @@ impl<B: AsRef<[u8]>> Btf<B> {
     }
 
     /// All its bytes.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
@@ -176,7 +177,7 @@ impl<B: AsRef<[u8]>> Btf<B> {
     #[inline]
     pub(crate) fn records(&self) -> Records<'_> {
         Records {
-            types: self.own(&self.header.types),
+            bytes: self.as_bytes(),
             offsets: &self.offsets,
             first: self.first,
             strings: self.strings(),

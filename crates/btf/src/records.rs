@@ -5,6 +5,7 @@ use crate::kind::{Kind, TypeId};
 use crate::names::{MOST_TYPES, Strings};
 use crate::shape::Type;
 use bpfsmith_uapi::Order;
+use core::ops::Range;
 
 /// The part of a record that all kinds have.
 pub(crate) const RECORD: usize = HEAD as usize;
@@ -86,14 +87,19 @@ impl Sizes {
 
 /// What one pass over the records finds.
 pub(crate) struct Scan {
-    /// Where each starts in the type section.
+    /// Where each starts, from the start of the header.
     pub(crate) offsets: Box<[u32]>,
     /// How many have a name.
     pub(crate) named: usize,
 }
 
-/// Finds the records. The first one has the number `first`.
-pub(crate) fn scan(types: &[u8], order: Order, sizes: &Sizes, first: u32) -> Result<Scan, Error> {
+/// Finds the records in a section. The first one has the number `first`.
+pub(crate) fn scan(
+    bytes: &[u8],
+    section: &Range<usize>,
+    (order, sizes, first): (Order, &Sizes, u32),
+) -> Result<Scan, Error> {
+    let types = bytes.get(section.clone()).unwrap_or_default();
     let mut offsets = Vec::with_capacity(types.len() / RECORD);
     let (mut rest, mut named) = (types, 0);
     while let Some([a, b, c, d, e, f, g, h, ..]) = rest.first_chunk::<RECORD>() {
@@ -104,8 +110,11 @@ pub(crate) fn scan(types: &[u8], order: Order, sizes: &Sizes, first: u32) -> Res
             break;
         };
         named += usize::from(name != 0);
-        // The section is smaller than 4 GiB: its length is a 32-bit number.
-        offsets.push(u32::try_from(types.len() - rest.len()).unwrap_or(u32::MAX));
+        // What begins beyond 4 GiB cannot be told apart.
+        let Ok(offset) = u32::try_from(section.end - rest.len()) else {
+            return Err(Error::TooManyTypes { limit: MOST_TYPES });
+        };
+        offsets.push(offset);
         rest = behind;
     }
     if offsets.len() > MOST_TYPES as usize {
@@ -148,7 +157,8 @@ pub(crate) const fn elements(info: u32) -> u32 {
 /// The records of one BTF, ready to be read.
 #[derive(Clone, Copy)]
 pub(crate) struct Records<'a> {
-    pub(crate) types: &'a [u8],
+    /// All of the BTF.
+    pub(crate) bytes: &'a [u8],
     pub(crate) offsets: &'a [u32],
     /// The number of the first one.
     pub(crate) first: u32,
@@ -162,7 +172,7 @@ impl<'a> Records<'a> {
     pub(crate) fn get(self, id: TypeId) -> Option<Type<'a>> {
         let at = id.0.checked_sub(self.first)? as usize;
         let start = *self.offsets.get(at)? as usize;
-        let (record, behind) = self.types.get(start..)?.split_first_chunk::<RECORD>()?;
+        let (record, behind) = self.bytes.get(start..)?.split_first_chunk::<RECORD>()?;
         let [a, b, c, d, e, f, g, h, i, j, k, l] = *record;
         Some(Type {
             id,

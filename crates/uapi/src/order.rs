@@ -29,9 +29,10 @@ impl Order {
     #[inline]
     #[must_use]
     pub const fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self {
-            Order::Little => u32::from_le_bytes(bytes),
-            Order::Big => u32::from_be_bytes(bytes),
+        let value = u32::from_ne_bytes(bytes);
+        match (self, Order::HOST) {
+            (Order::Little, Order::Little) | (Order::Big, Order::Big) => value,
+            _ => swapped(value),
         }
     }
 
@@ -54,4 +55,10 @@ impl Order {
             Order::Big => value.to_be_bytes(),
         }
     }
+}
+
+/// Numbers of other machines are rare: reading those of this one is not to pay for them.
+#[cold]
+const fn swapped(value: u32) -> u32 {
+    value.swap_bytes()
 }
