@@ -380,6 +380,8 @@ pub(crate) enum Misfit {
     NetWidth,
     /// A number in network order, stored where the kernel says.
     NetKernel,
+    /// A stack slot, where the kernel says how far off an access is.
+    KernelSlot,
     /// The 16-bit offset of a memory access.
     Offset,
     /// The width of an atomic operation or a sign-extending load, in bytes.
@@ -461,9 +463,14 @@ impl Insn {
             (other, base)
         };
         let insn = Insn::new(Raw::new(code, dst.0, src.0, off, imm)).with(arg);
-        match mem.kernel {
-            None => insn,
-            Some(known) => Insn {
+        match (mem.kernel, mem.base) {
+            (None, _) => insn,
+            // Slots are placed, and share bytes, before the kernel says how far off this is.
+            (Some(_), Base::Slot(_)) => {
+                let what = Misfit::KernelSlot;
+                insn.with(Extra::Bad { what, value: 0 })
+            }
+            (Some(known), Base::Reg(_)) => Insn {
                 late: Late::Kernel(known),
                 ..insn
             },

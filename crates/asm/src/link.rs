@@ -551,6 +551,9 @@ impl<'a> Linker<'a> {
                 "a number in network order cannot be stored as {value} bytes: be16(…) is stored as \
                  two, be32(…) as four"
             ),
+            Misfit::KernelSlot => "a stack slot is placed before the kernel says where its fields are: \
+                                   take the slot's address with addr(…), and go on from that register"
+                .to_owned(),
             Misfit::NetKernel => {
                 "a number in network order cannot be stored where the kernel says: \
                                   load it into a register first"

@@ -264,6 +264,24 @@ fn a_constant_in_network_order_is_not_stored_in_the_order_of_the_host() {
 }
 
 #[test]
+fn the_kernel_does_not_say_where_in_a_slot() {
+    let copy = slot::<[u64; 2]>("copy");
+    let field = kernel("sock.sk_family");
+    for access in [
+        load(R0, copy.get(field)),
+        load(R0, copy.at(8).get(field)),
+        store(copy.get(field), R1),
+        store(copy.get(field), 1),
+        atomic_add(copy.get(field), R1),
+    ] {
+        not_built(
+            code![mov(R1, 0), access],
+            "take the slot's address with addr(…)",
+        );
+    }
+}
+
+#[test]
 fn jumps_that_go_far_keep_their_questions() {
     for isa in [Isa::V3, Isa::V4] {
         let end = label("end");
