@@ -7,8 +7,12 @@ const MOST: usize = 3;
 #[derive(Debug)]
 pub struct Nearest<'a> {
     wanted: &'a str,
+    /// Which letters it has.
+    letters: u64,
     limit: usize,
     found: Vec<(usize, String)>,
+    /// A row of the table of distances, kept between names.
+    row: Vec<usize>,
 }
 
 impl<'a> Nearest<'a> {
@@ -17,9 +21,11 @@ impl<'a> Nearest<'a> {
     pub fn to(wanted: &'a str) -> Nearest<'a> {
         Nearest {
             wanted,
+            letters: letters(wanted),
             // A third of the letters may be wrong, but never all of them.
             limit: (wanted.len() / 3).clamp(1, 6),
             found: Vec::new(),
+            row: Vec::new(),
         }
     }
 
@@ -44,30 +50,46 @@ impl<'a> Nearest<'a> {
     }
 
     /// How many letters differ; a name that only goes on, or has something before, is near too.
-    fn distance(&self, name: &str) -> Option<usize> {
-        if self.wanted.len() >= 4 && name.contains(self.wanted) {
+    fn distance(&mut self, name: &str) -> Option<usize> {
+        let here = letters(name);
+        if self.wanted.len() >= 4 && self.letters & !here == 0 && name.contains(self.wanted) {
             return Some((name.len() - self.wanted.len()).min(self.limit));
         }
-        if name.len().abs_diff(self.wanted.len()) > self.limit {
+        // One change takes a letter away and brings another: most names are out without counting.
+        let unlike = (self.letters ^ here).count_ones() as usize;
+        if name.len().abs_diff(self.wanted.len()) > self.limit || unlike > 2 * self.limit {
             return None;
         }
-        Some(edits(self.wanted.as_bytes(), name.as_bytes())).filter(|edits| *edits <= self.limit)
+        let (from, to) = (self.wanted.as_bytes(), name.as_bytes());
+        edits(&mut self.row, from, to, self.limit)
     }
 }
 
-/// The number of bytes to insert, remove or change.
-fn edits(from: &[u8], to: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
+/// The letters of a name as bits; some share one.
+fn letters(name: &str) -> u64 {
+    name.bytes().fold(0, |all, byte| all | 1 << (byte & 63))
+}
+
+/// The number of bytes to insert, remove or change, if there are no more than `most`.
+fn edits(row: &mut Vec<usize>, from: &[u8], to: &[u8], most: usize) -> Option<usize> {
+    row.clear();
+    row.extend(0..=to.len());
     for (i, a) in from.iter().enumerate() {
         let mut diagonal = i;
-        row[0] = i + 1;
+        let mut least = i + 1;
+        row[0] = least;
         for (j, b) in to.iter().enumerate() {
             let change = diagonal + usize::from(a != b);
             diagonal = row[j + 1];
             row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+            least = least.min(row[j + 1]);
+        }
+        // From here on it only gets more.
+        if least > most {
+            return None;
         }
     }
-    row[to.len()]
+    Some(row[to.len()]).filter(|edits| *edits <= most)
 }
 
 #[cfg(test)]
@@ -83,7 +105,10 @@ mod tests {
             ("abc", "abd", 1),
             ("kitten", "sitting", 3),
         ] {
-            assert_eq!(edits(from.as_bytes(), to.as_bytes()), count, "{from} {to}");
+            let edits = |most| edits(&mut Vec::new(), from.as_bytes(), to.as_bytes(), most);
+            assert_eq!(edits(9), Some(count), "{from} {to}");
+            assert_eq!(edits(count), Some(count), "{from} {to}");
+            assert!(count == 0 || edits(count - 1).is_none(), "{from} {to}");
         }
     }
 

@@ -4,7 +4,8 @@
 use super::arguments::arg;
 use super::constants::{Constant, no_constant};
 use super::fields::{field, no_field, of_field};
-use super::{Bytes, Module, btf, function, modules, variable};
+use super::named::{FUNCTION, VARIABLE};
+use super::{Bytes, Module, btf, modules};
 use crate::error::{Error, Result};
 use crate::near::Nearest;
 use bpfsmith_asm::kernel::{Ask, Question};
@@ -42,8 +43,8 @@ pub(crate) fn answer(question: &Question) -> Result<Answer> {
         Ask::HasField => Ok(exists(first(path, field)?.is_some())),
         Ask::HasType => Ok(exists(first(path, named_type)?.is_some())),
         Ask::HasConst => Ok(exists(first(path, Constant::find)?.is_some())),
-        Ask::HasKfunc => Ok(exists(first(path, |name| has(function(name)))?.is_some())),
-        Ask::HasKsym => Ok(exists(first(path, |name| has(variable(name)))?.is_some())),
+        Ask::HasKfunc => Ok(exists(first(path, |name| FUNCTION.look(name))?.is_some())),
+        Ask::HasKsym => Ok(exists(first(path, |name| VARIABLE.look(name))?.is_some())),
         Ask::Arg => arg(path),
         // Answered before the kernel is asked, if the program describes the structure.
         Ask::OwnType => Err(Error::Argument {
@@ -79,15 +80,6 @@ fn first<T>(path: &str, look: impl Fn(&str) -> Result<Option<T>>) -> Result<Opti
         }
     }
     Ok(None)
-}
-
-/// What was found, if anything.
-fn has<T>(found: Result<T>) -> Result<Option<T>> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::Unknown { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Whose types they are.

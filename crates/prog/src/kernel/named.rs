@@ -31,14 +31,7 @@ impl Named {
 /// [`Error::Unknown`] when there is none; [`Error::Argument`] when several modules have one; as for
 /// [`btf`].
 pub fn function(name: &str) -> Result<Named> {
-    Wanted {
-        what: "kernel function",
-        prefix: "",
-        kind: Kind::FUNC,
-        hint: "`bpfsmith probe` lists what it has; newer kernels have more, and modules that are not \
-               loaded",
-    }
-    .find(name)
+    FUNCTION.find(name)
 }
 
 /// A variable by name, as [`function`] finds functions. The kernel tells the types of per-CPU
@@ -47,15 +40,26 @@ pub fn function(name: &str) -> Result<Named> {
 /// # Errors
 /// As for [`function`].
 pub fn variable(name: &str) -> Result<Named> {
-    Wanted {
-        what: "typed variable",
-        prefix: "",
-        kind: Kind::VAR,
-        hint: "only per-CPU variables and those in the BTF of the kernel and its loaded modules can \
-               be named",
-    }
-    .find(name)
+    VARIABLE.find(name)
 }
+
+/// Functions that programs call.
+pub(crate) const FUNCTION: Wanted = Wanted {
+    what: "kernel function",
+    prefix: "",
+    kind: Kind::FUNC,
+    hint: "`bpfsmith probe` lists what it has; newer kernels have more, and modules that are not \
+           loaded",
+};
+
+/// Variables whose types the kernel tells.
+pub(crate) const VARIABLE: Wanted = Wanted {
+    what: "typed variable",
+    prefix: "",
+    kind: Kind::VAR,
+    hint: "only per-CPU variables and those in the BTF of the kernel and its loaded modules can \
+           be named",
+};
 
 /// How to speak of it where the modules are not shown.
 const UNSEARCHED: &str = "its modules were not searched: that needs CAP_SYS_ADMIN and Linux 5.11";
@@ -74,15 +78,41 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Finds it by `name` or `module:name`.
     pub(crate) fn find(&self, name: &str) -> Result<Named> {
+        match self.look(name)? {
+            Some(named) => Ok(named),
+            None => Err(self.nothing(name)),
+        }
+    }
+
+    /// The same, but what is not there is no error, and no names nearby are looked for, which takes
+    /// far longer. What the modules have is not there for those who may not see them.
+    pub(crate) fn look(&self, name: &str) -> Result<Option<Named>> {
         match name.split_once(':') {
-            Some(("vmlinux", short)) => match self.in_kernel(short)? {
-                Some(named) => Ok(named),
-                None => Err(self.unknown(name, "vmlinux:", &[], self.hint)),
-            },
-            Some((module, short)) => self.in_that(name, module, short),
+            Some(("vmlinux", short)) => self.in_kernel(short),
+            Some((module, short)) => {
+                let all = modules()?;
+                let found = all.iter().find(|known| known.name() == module);
+                Ok(found.and_then(|module| self.in_module(short, module)))
+            }
             None => match self.in_kernel(name)? {
-                Some(named) => Ok(named),
+                Some(named) => Ok(Some(named)),
                 None => self.in_any(name),
+            },
+        }
+    }
+
+    /// The error for a name that nothing has.
+    fn nothing(&self, name: &str) -> Error {
+        match name.split_once(':') {
+            Some(("vmlinux", _)) => self.unknown(name, "vmlinux:", &[], self.hint),
+            Some((module, _)) => match modules() {
+                Ok(all) => self.nothing_in(name, module, &all),
+                Err(error) => error,
+            },
+            None => match modules() {
+                Ok(all) => self.unknown(name, "", &all, self.hint),
+                Err(error) if is_unseen(&error) => self.unknown(name, "", &[], UNSEARCHED),
+                Err(error) => error,
             },
         }
     }
@@ -103,52 +133,38 @@ impl Wanted {
     }
 
     /// `whole` is what was asked for: `module:name`.
-    fn in_that(&self, whole: &str, module: &str, name: &str) -> Result<Named> {
-        let all = modules()?;
-        let Some(found) = all.iter().find(|known| known.name() == module) else {
-            let mut nearest = Nearest::to(module);
-            all.iter().for_each(|known| nearest.see(known.name()));
-            return Err(Error::Unknown {
-                what: "module with types",
-                name: module.to_owned(),
-                near: nearest.names(),
-                hint: "`ls /sys/kernel/btf` lists them; `modprobe` loads more",
-            });
-        };
-        match self.in_module(name, found) {
-            Some(named) => Ok(named),
-            None => {
-                let (prefix, only) = (format!("{module}:"), [Arc::clone(found)]);
-                Err(self.unknown(whole, &prefix, &only, self.hint))
-            }
+    fn nothing_in(&self, whole: &str, module: &str, all: &[Arc<Module>]) -> Error {
+        if let Some(found) = all.iter().find(|known| known.name() == module) {
+            let (prefix, only) = (format!("{module}:"), [Arc::clone(found)]);
+            return self.unknown(whole, &prefix, &only, self.hint);
+        }
+        let mut nearest = Nearest::to(module);
+        all.iter().for_each(|known| nearest.see(known.name()));
+        Error::Unknown {
+            what: "module with types",
+            name: module.to_owned(),
+            near: nearest.names(),
+            hint: "`ls /sys/kernel/btf` lists them; `modprobe` loads more",
         }
     }
 
-    fn in_any(&self, name: &str) -> Result<Named> {
+    fn in_any(&self, name: &str) -> Result<Option<Named>> {
         let all = match modules() {
             Ok(all) => all,
-            Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EINVAL)) => {
-                return Err(self.unknown(name, "", &[], UNSEARCHED));
-            }
+            Err(error) if is_unseen(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut found: Vec<Named> = all
-            .iter()
-            .filter_map(|module| self.in_module(name, module))
-            .collect();
-        match (found.pop(), found.is_empty()) {
-            (Some(named), true) => Ok(named),
-            (None, _) => Err(self.unknown(name, "", &all, self.hint)),
-            (Some(last), false) => {
-                found.push(last);
-                let modules = found.iter().filter_map(|named| named.module.as_ref());
-                let names: Vec<&str> = modules.map(|module| module.name()).collect();
-                Err(Error::Argument {
-                    what: self.what,
-                    problem: ambiguous(name, &names),
-                })
-            }
+        let found = all.iter().filter_map(|module| self.in_module(name, module));
+        let mut found: Vec<Named> = found.collect();
+        if found.len() < 2 {
+            return Ok(found.pop());
         }
+        let modules = found.iter().filter_map(|named| named.module.as_ref());
+        let names: Vec<&str> = modules.map(|module| module.name()).collect();
+        Err(Error::Argument {
+            what: self.what,
+            problem: ambiguous(name, &names),
+        })
     }
 
     /// The error for a name that nothing has. Names nearby are the kernel's and those of these
@@ -183,6 +199,11 @@ impl Wanted {
             hint,
         }
     }
+}
+
+/// Whether the modules are not shown to this process, or by this kernel.
+fn is_unseen(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EPERM | Errno::EINVAL))
 }
 
 /// What to write instead of a name that several modules have.
