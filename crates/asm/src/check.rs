@@ -402,6 +402,12 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Whether the kernel fills in the constant, which is not the one that stands there.
+    fn is_late(&self, slot: usize) -> bool {
+        let mut relocs = self.program.relocs().iter();
+        relocs.any(|reloc| reloc.at as usize == slot)
+    }
+
     /// The constants that a verifier refuses.
     fn constant(&mut self, slot: usize, op: Op) {
         let Op::Alu(op, bits, dst, Src::Imm(imm)) = op else {
@@ -419,7 +425,7 @@ impl<'a> Checker<'a> {
                 );
                 self.error(Kind::DoesNotFit, slot, message);
             }
-            Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod if imm == 0 => {
+            Alu::Div | Alu::SDiv | Alu::Mod | Alu::SMod if imm == 0 && !self.is_late(slot) => {
                 let message = format!("{dst} is divided by the constant 0: no kernel takes that");
                 self.error(Kind::DoesNotFit, slot, message);
             }

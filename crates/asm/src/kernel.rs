@@ -135,8 +135,15 @@ pub struct Question {
 }
 
 impl Question {
-    /// Whether a listing can hold it: it names something, and its brackets come in pairs.
+    /// Whether a listing can hold it: each part names something, and brackets come in pairs.
     pub(crate) fn is_written(&self) -> bool {
+        if self
+            .path
+            .split(['|', '+'])
+            .any(|part| part.trim().is_empty())
+        {
+            return false;
+        }
         let mut open = 0_u32;
         for c in self.path.chars() {
             let next = match c {
@@ -148,7 +155,7 @@ impl Question {
             let Some(next) = next else { return false };
             open = next;
         }
-        open == 0 && !self.path.is_empty()
+        open == 0
     }
 }
 
@@ -283,7 +290,7 @@ names! {
         exists HasType;
     }
     /// A constant of one of the kernel's enumerations: `TCP_CA_Loss`, or `tcp_ca_state.TCP_CA_Loss`
-    /// where several have it.
+    /// where several have it, with values that differ: loading refuses the short form then.
     kernel_const KernelConst {
         /// Its value: the constant itself is an operand as well.
         number Const;

@@ -211,6 +211,10 @@ fn names_that_no_text_holds_are_refused() {
         "a\n.b",
         "a\0.b",
         "a\u{1b}.b",
+        "a.b |",
+        "| a.b",
+        "a.b + ",
+        "a.b | | c.d",
     ] {
         // White space at the ends means nothing.
         if name.trim() == "a.b" {
@@ -279,6 +283,13 @@ fn the_kernel_does_not_say_where_in_a_slot() {
             "take the slot's address with addr(…)",
         );
     }
+}
+
+#[test]
+fn what_the_kernel_fills_in_is_not_taken_for_zero() {
+    let by = kernel_const("TCP_CA_Loss");
+    let code = code![mov(R0, 9), div(R0, by), rem(W0, by)];
+    assert_eq!(paths(code), ["TCP_CA_Loss"; 2]);
 }
 
 #[test]
