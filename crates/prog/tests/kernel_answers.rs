@@ -323,6 +323,34 @@ fn alternatives_may_be_given_for_whatever_is_asked() {
 }
 
 #[test]
+fn what_is_missing_on_the_way_is_told() {
+    needs!(Root, Bpf, Btf);
+    for name in [
+        "task_struct.mm.pgd",
+        "task_struct.mm.pgd + list_head.next",
+    ] {
+        refused(
+            code![mov(R0, kernel(name).offset())],
+            "there is a pointer on the way: load it",
+        );
+    }
+    refused(
+        code![mov(
+            R0,
+            kernel("task_struct.taskz + list_head.next").offset()
+        )],
+        "near: task_struct.tasks;",
+    );
+    refused(
+        code![mov(
+            R0,
+            kernel("sk_buff.pkt_type + list_head.next").offset()
+        )],
+        "nothing is reached through a field of bits",
+    );
+}
+
+#[test]
 fn an_address_that_is_missing_is_never_null_instead() {
     needs!(Root, Bpf, Btf);
     // Something else is tested: the name is used all the same.

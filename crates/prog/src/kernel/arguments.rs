@@ -117,8 +117,7 @@ impl Prototype {
             }
             let told = stub.as_ref().filter(|stub| stub.args.len() == count)?;
             let (_, name) = told.args.get(number)?;
-            // What the kernel marks so may be null.
-            Some(name.trim_end_matches("__nullable").to_owned())
+            Some(plain(name).to_owned())
         })
     }
 
@@ -147,5 +146,31 @@ impl Prototype {
         };
         let args = params.iter().enumerate().map(arg).collect();
         Ok(Some(Prototype { args }))
+    }
+}
+
+/// An argument's name without the marks of the kernel: what may be null, and what the function must
+/// let go of.
+fn plain(name: &str) -> &str {
+    let marks = ["__nullable", "__ref"];
+    let marked = marks.iter().find_map(|mark| name.strip_suffix(mark));
+    marked.filter(|name| !name.is_empty()).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn marks_are_no_part_of_a_name() {
+        for (told, name) in [
+            ("cb__nullable", "cb"),
+            ("skb__ref", "skb"),
+            ("sch", "sch"),
+            ("__ref", "__ref"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(told), name);
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::answer::{Answer, Home, broken, homes_of, named_type, near_types, type
 use crate::error::{Error, Result};
 use crate::near::Nearest;
 use bpfsmith_asm::kernel::Ask;
-use bpfsmith_btf::{Error as Wrong, Place, TypeId};
+use bpfsmith_btf::{Error as Wrong, Kind, Place, TypeId};
 
 /// A field that was found.
 pub(super) struct Field {
@@ -22,6 +22,12 @@ pub(super) fn field(path: &str) -> Result<Option<Field>> {
             return Ok(None);
         };
         if let Some(before) = sum {
+            if before.place.bits.is_some() {
+                return Err(Error::Argument {
+                    what: "field",
+                    problem: format!("{path}: nothing is reached through a field of bits"),
+                });
+            }
             next.is_one_of_several |= before.is_one_of_several;
             let total = before.place.bit_offset.checked_add(next.place.bit_offset);
             next.place.bit_offset =
@@ -171,23 +177,31 @@ impl Holder {
 }
 
 pub(super) fn no_field(path: &str) -> Error {
+    const DIFFER: &str = "fields differ between kernels: offer alternatives behind `|`, or test with \
+                          `kernel(…).exists()`";
+    const POINTER: &str = "there is a pointer on the way: load it into a register, and go on from \
+                           there in the structure that it points to";
     let last = path.rsplit('|').next().unwrap_or(path);
-    let last = last.rsplit('+').next().unwrap_or(last).trim();
-    let (root, members) = last.split_once('.').unwrap_or((last, ""));
+    let mut parts = last.split('+').map(str::trim);
+    let missing = parts.find(|part| matches!(one_field(part), Ok(None)));
+    let (root, members) = missing
+        .and_then(|part| part.split_once('.'))
+        .unwrap_or((last, ""));
+    let (near, is_pointer) = match named_type(root) {
+        Ok(Some(named)) => near_members(&named.home, named.id, root, members),
+        _ => (near_types(root), false),
+    };
     Error::Unknown {
         what: "field",
         name: path.to_owned(),
-        near: match named_type(root) {
-            Ok(Some(named)) => near_members(&named.home, named.id, root, members),
-            _ => near_types(root),
-        },
-        hint: "fields differ between kernels: offer alternatives behind `|`, or test with \
-               `kernel(…).exists()`",
+        near,
+        hint: if is_pointer { POINTER } else { DIFFER },
     }
 }
 
-/// Members of the last part of a path that exists, which look like the next one.
-fn near_members(home: &Home, root: TypeId, name: &str, members: &str) -> Vec<String> {
+/// Members of the last part of a path that exists, which look like the next one; and whether that
+/// part is a pointer, which has none.
+fn near_members(home: &Home, root: TypeId, name: &str, members: &str) -> (Vec<String>, bool) {
     let (mut at, mut before) = (root, name.to_owned());
     let mut wanted = members;
     for part in members.split('.') {
@@ -216,5 +230,7 @@ fn near_members(home: &Home, root: TypeId, name: &str, members: &str) -> Vec<Str
         }
     }
     let near = nearest.names();
-    near.iter().map(|near| format!("{before}.{near}")).collect()
+    let near = near.iter().map(|near| format!("{before}.{near}"));
+    let at = home.btf().resolve(at);
+    (near.collect(), at.is_ok_and(|at| at.kind() == Kind::PTR))
 }
