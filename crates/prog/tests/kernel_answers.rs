@@ -284,7 +284,7 @@ fn alternatives_may_be_given_for_whatever_is_asked() {
     assert_eq!(
         answer(code![mov(
             R0,
-            kfunc("no_such_one | bpf_rdonly_cast").exists()
+            kfunc("no_such_one | tcp_reno_ssthresh").exists()
         )]),
         1
     );
