@@ -178,8 +178,6 @@ pub fn cubic() -> Members {
     let set_state = code![
         load(SK, of.get("sk")),
         load(R1, of.get("new_state")),
-        // The kernel hands over a byte, and anything above it.
-        and(R1, 0xff),
         R1.eq(kernel_const("TCP_CA_Loss"))
             .then(cubic::reset(state())),
         exit(),

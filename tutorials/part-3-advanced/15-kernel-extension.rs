@@ -109,8 +109,7 @@ pub fn program() -> Program {
     let args = args("tcp_congestion_ops.cong_avoid");
     let code = code![
         load(SK, args.get("sk")),
-        // A number of 32 bits: what stands above them in the register is nobody's. The kit's
-        // fragments cut it off, and in programs of your own, `mov(W7, W7)` does.
+        // A number of 32 bits: they are loaded, and not what stands above them in the context.
         load(ACKED, args.get("acked")),
         count_at(&CALLS, GROWTH, 1),
         cc::need_limited(SK, [R1, R2], done),

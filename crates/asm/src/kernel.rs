@@ -61,8 +61,10 @@ asks! {
     Field = "field";
     /// The offset of the field: of an access whose width is the program's, or as a constant.
     Offset = "offset";
-    /// Offset of an access to the argument of a function: 8 bytes for each before it.
+    /// Offset and width of an access to the argument of a function: it has a place of 8 bytes.
     Arg = "arg";
+    /// Offset of an access to the argument; the width is the program's.
+    ArgAt = "arg_at";
     /// Offset and width of an access to what holds a field of bits.
     Bits = "bits";
     /// How far a field of bits is shifted left, to be cut off above.
@@ -114,10 +116,13 @@ impl Ask {
             | Op::Atomic(..)
             | Op::LoadAcquire(..)
             | Op::StoreRelease(..) => {
-                matches!(self, Ask::Field | Ask::Offset | Ask::Arg | Ask::Bits)
+                matches!(
+                    self,
+                    Ask::Field | Ask::Offset | Ask::Arg | Ask::ArgAt | Ask::Bits
+                )
             }
             Op::Alu(.., Src::Imm(_)) | Op::Jump(.., Src::Imm(_), _) => {
-                !matches!(self, Ask::Field | Ask::Bits)
+                !matches!(self, Ask::Field | Ask::Arg | Ask::Bits)
             }
             _ => false,
         }
@@ -204,14 +209,14 @@ impl Known {
     /// Where it starts, whatever its width.
     pub(crate) fn offset_only(self) -> Known {
         match self.question().ask {
-            Ask::Arg => self,
+            Ask::Arg | Ask::ArgAt => self.asking(Ask::ArgAt),
             _ => self.asking(Ask::Offset),
         }
     }
 
     /// Whether the answer says how wide an access is.
     pub(crate) fn has_width(self) -> bool {
-        matches!(self.question().ask, Ask::Field | Ask::Bits)
+        matches!(self.question().ask, Ask::Field | Ask::Arg | Ask::Bits)
     }
 
     /// The same as a constant.
@@ -413,7 +418,7 @@ impl Args {
         Args { context, ..self }
     }
 
-    /// The argument of that name.
+    /// The argument of that name: as many bytes of it as it has, whatever stands above them.
     #[must_use]
     pub fn get(self, name: &str) -> Mem {
         let path = Cow::Owned(format!("{}.{name}", self.of));

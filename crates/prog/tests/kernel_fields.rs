@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
 use bpfsmith_asm::dsl::*;
+use bpfsmith_asm::isa::Op;
 use bpfsmith_gate::needs;
 use bpfsmith_prog::{Error, Load, Prog, kernel as running, list};
 use bpfsmith_uapi::record;
@@ -374,7 +375,7 @@ fn names_that_are_nearly_right_are_told() {
 #[test]
 fn arguments_are_counted_in_places() {
     needs!(Root, Bpf, MmapArray, Btf);
-    let place = |mem: Mem| -> i16 {
+    let slot = |mem: Mem| {
         let program = Program::assemble(
             Isa::V4,
             ProgType::RAW_TRACEPOINT,
@@ -384,22 +385,33 @@ fn arguments_are_counted_in_places() {
         .unwrap();
         let prog = Load::new(&program).load();
         let prog = prog.unwrap_or_else(|error| panic!("{error:#}"));
-        list::xlated(&prog).unwrap()[0].off
+        Op::decode(list::xlated(&prog).unwrap()[0], None).unwrap()
     };
-    for (of, name, wanted) in [
-        ("tcp_congestion_ops.ssthresh", "sk", 0),
-        ("tcp_congestion_ops.cong_avoid", "sk", 0),
-        ("tcp_congestion_ops.cong_avoid", "ack", 8),
-        ("tcp_congestion_ops.cong_avoid", "acked", 16),
-        ("tcp_congestion_ops.cong_avoid", "2", 16),
-        ("bpf_dummy_ops.test_2", "a4", 32),
-        ("tcp_sendmsg", "size", 16),
-        ("sched_switch", "prev", 8),
-        ("sched_switch", "1", 8),
+    for (of, name, size, wanted) in [
+        ("tcp_congestion_ops.ssthresh", "sk", Size::DW, 0),
+        ("tcp_congestion_ops.cong_avoid", "sk", Size::DW, 0),
+        ("tcp_congestion_ops.cong_avoid", "ack", Size::W, 8),
+        ("tcp_congestion_ops.cong_avoid", "acked", Size::W, 16),
+        ("tcp_congestion_ops.cong_avoid", "2", Size::W, 16),
+        ("bpf_dummy_ops.test_2", "a2", Size::H, 16),
+        ("bpf_dummy_ops.test_2", "a3", Size::B, 24),
+        ("bpf_dummy_ops.test_2", "a4", Size::DW, 32),
+        ("sched_switch", "preempt", Size::B, 0),
+        ("tcp_sendmsg", "size", Size::DW, 16),
+        ("sched_switch", "prev", Size::DW, 8),
+        ("sched_switch", "1", Size::DW, 8),
         // One event of several that share a form, and one whose function for BPF older kernels hide.
-        ("sched_wakeup_new", "p", 0),
-        ("sched_process_exec", "bprm", 16),
+        ("sched_wakeup_new", "p", Size::DW, 0),
+        ("sched_process_exec", "bprm", Size::DW, 16),
     ] {
-        assert_eq!(place(args(of).get(name)), wanted, "{of}.{name}");
+        assert_eq!(
+            slot(args(of).get(name)),
+            Op::Load(size, R2, R1, wanted),
+            "{of}.{name}"
+        );
+        // With a width of its own.
+        let byte = Place::from(args(of).get(name)).u8(1);
+        let wanted = Op::Load(Size::B, R2, R1, wanted + 1);
+        assert_eq!(slot(byte), wanted, "{of}.{name}");
     }
 }

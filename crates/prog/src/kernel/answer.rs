@@ -45,7 +45,7 @@ pub(crate) fn answer(question: &Question) -> Result<Answer> {
         Ask::HasConst => Ok(exists(first(path, Constant::find)?.is_some())),
         Ask::HasKfunc => Ok(exists(first(path, |name| FUNCTION.look(name))?.is_some())),
         Ask::HasKsym => Ok(exists(first(path, |name| VARIABLE.look(name))?.is_some())),
-        Ask::Arg => arg(path),
+        Ask::Arg | Ask::ArgAt => arg(path, question.ask),
         // Answered before the kernel is asked, if the program describes the structure.
         Ask::OwnType => Err(Error::Argument {
             what: "structure",

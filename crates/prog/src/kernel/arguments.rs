@@ -3,11 +3,12 @@
 use super::Bytes;
 use super::answer::{Answer, broken, homes, types_named};
 use crate::error::{Error, Result};
+use bpfsmith_asm::kernel::Ask;
 use bpfsmith_btf::{Btf, Error as Wrong, Kind, Name, Shape, TypeId};
 use bpfsmith_uapi::ops::Operation;
 
 /// Where an argument stands in the context: `structure.member.argument`, `function.argument`.
-pub(super) fn arg(path: &str) -> Result<Answer> {
+pub(super) fn arg(path: &str, ask: Ask) -> Result<Answer> {
     let (of, name) = path.rsplit_once('.').unwrap_or(("", path));
     let Some(function) = Prototype::find(of)? else {
         return Err(Error::Unknown {
@@ -17,41 +18,64 @@ pub(super) fn arg(path: &str) -> Result<Answer> {
             hint: "write `structure.member`, the name of a function, or that of a tracepoint",
         });
     };
-    let mut slot = 0_u32;
-    for (bytes, known) in &function.args {
-        if known == name {
-            return Ok((slot * 8).into());
-        }
-        // A structure that is passed by value takes as many places as it needs.
-        slot = slot.saturating_add(bytes.div_ceil(8).max(1));
-    }
+    let is_named = |arg: &Argument| arg.name == name;
     // Where nobody tells names, the number is one.
-    if let Some(number) = name
-        .parse::<usize>()
-        .ok()
-        .filter(|&n| n < function.args.len())
-    {
-        let before = function.args.iter().take(number);
-        let slots: u32 = before.map(|(bytes, _)| bytes.div_ceil(8).max(1)).sum();
-        return Ok(slots.saturating_mul(8).into());
+    let by_number = || {
+        name.parse()
+            .ok()
+            .filter(|&n: &usize| n < function.args.len())
+    };
+    let found = function.args.iter().position(is_named).or_else(by_number);
+    if let Some(at) = found {
+        let places = function.args.iter().take(at).map(Argument::places);
+        let offset = places.fold(0, u32::saturating_add).saturating_mul(8);
+        return Ok(function.args[at].answer(ask, offset));
     }
-    let named = |known: &&(u32, String)| !known.1.is_empty();
-    let names = function
-        .args
-        .iter()
-        .filter(named)
-        .map(|(_, name)| name.clone());
+    let names = function.args.iter().map(|arg| arg.name.clone());
     Err(Error::Unknown {
         what: "argument",
         name: path.to_owned(),
-        near: names.collect(),
+        near: names.filter(|name| !name.is_empty()).collect(),
         hint: "these are its arguments; `0`, `1`, … name them by number",
     })
 }
 
-/// The arguments of something that programs are attached to: bytes and names.
+/// An argument of something that programs are attached to.
+struct Argument {
+    bytes: u32,
+    /// Whether it is a number, which may have less than a whole place.
+    is_number: bool,
+    name: String,
+}
+
+impl Argument {
+    /// A structure that is passed by value takes as many places as it needs.
+    fn places(&self) -> u32 {
+        self.bytes.div_ceil(8).max(1)
+    }
+
+    /// Above a number that is narrower than its place stands anything: an access takes what belongs to
+    /// it, which on a machine that starts with the high bytes is not where the place starts.
+    fn answer(&self, ask: Ask, offset: u32) -> Answer {
+        let bytes = match (ask, self.bytes) {
+            (Ask::Arg, 1 | 2 | 4) if self.is_number => self.bytes,
+            _ => 8,
+        };
+        let skipped = if cfg!(target_endian = "big") {
+            8 - bytes
+        } else {
+            0
+        };
+        Answer {
+            number: (offset + skipped).into(),
+            bytes: (ask == Ask::Arg).then_some(bytes),
+        }
+    }
+}
+
+/// The arguments of something that programs are attached to.
 struct Prototype {
-    args: Vec<(u32, String)>,
+    args: Vec<Argument>,
 }
 
 impl Prototype {
@@ -116,8 +140,8 @@ impl Prototype {
                 return row.args.get(number).map(|&name| name.to_owned());
             }
             let told = stub.as_ref().filter(|stub| stub.args.len() == count)?;
-            let (_, name) = told.args.get(number)?;
-            Some(plain(name).to_owned())
+            let arg = told.args.get(number)?;
+            Some(plain(&arg.name).to_owned())
         })
     }
 
@@ -139,10 +163,14 @@ impl Prototype {
             let own = own.map(|own| own.to_string());
             // What is open-ended has no size.
             let bytes = btf.size_of(param.ty).unwrap_or(8);
-            (
+            let is_number = btf
+                .resolve(param.ty)
+                .is_ok_and(|ty| matches!(ty.shape(), Shape::Int(_) | Shape::Enum(..)));
+            Argument {
                 bytes,
-                own.or_else(|| name(number, count)).unwrap_or_default(),
-            )
+                is_number,
+                name: own.or_else(|| name(number, count)).unwrap_or_default(),
+            }
         };
         let args = params.iter().enumerate().map(arg).collect();
         Ok(Some(Prototype { args }))

@@ -40,7 +40,7 @@ fn written_for(kind: &Kind, member: &str, program: &Program) -> Result<()> {
         let Target::Kernel(question) = &reloc.target else {
             continue;
         };
-        if question.ask != Ask::Arg {
+        if !matches!(question.ask, Ask::Arg | Ask::ArgAt) {
             continue;
         }
         let of = question.path.rsplit_once('.').map_or("", |(of, _)| of);
