@@ -5,25 +5,7 @@ mod seeds;
 
 use bpfsmith_btf::{Btf, Order};
 use bpfsmith_gate::needs;
-use std::io::Write as _;
 use std::process::Command;
-
-/// True if bpftool is here. Says so past the capture of the test's output if not, and fails the test
-/// if `BPFSMITH_STRICT` is set.
-fn has_bpftool(test: &str) -> bool {
-    if Command::new("bpftool").arg("version").output().is_ok() {
-        return true;
-    }
-    let line = format!("SKIP {test}: bpftool is not installed (Debian: apt-get install bpftool)\n");
-    assert!(
-        std::env::var("BPFSMITH_STRICT").as_deref() != Ok("1"),
-        "{line}"
-    );
-    if let Ok(mut to) = std::fs::OpenOptions::new().append(true).open("/dev/stderr") {
-        let _ = to.write_all(line.as_bytes());
-    }
-    false
-}
 
 fn bpftool(path: &str) -> String {
     let run = Command::new("bpftool")
@@ -54,10 +36,7 @@ fn compare(btf: &Btf, theirs: &str) {
 
 #[test]
 fn the_kernel_reads_the_same() {
-    needs!(Btf);
-    if !has_bpftool("bpftool::the_kernel_reads_the_same") {
-        return;
-    }
+    needs!(Btf, Bpftool);
     let path = "/sys/kernel/btf/vmlinux";
     let btf = Btf::parse(std::fs::read(path).expect("bytes")).expect("BTF");
     compare(&btf, &bpftool(path));
@@ -65,9 +44,7 @@ fn the_kernel_reads_the_same() {
 
 #[test]
 fn what_we_build_reads_the_same() {
-    if !has_bpftool("bpftool::what_we_build_reads_the_same") {
-        return;
-    }
+    needs!(Bpftool);
     for order in [Order::Little, Order::Big] {
         let bytes = seeds::every_kind(order);
         let name = format!("bpfsmith-btf-{}-{order:?}", std::process::id());

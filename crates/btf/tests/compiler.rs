@@ -5,31 +5,11 @@
 mod exercise;
 
 use bpfsmith_btf::{Btf, CoreRelo, Ext, Kind, LineInfo, Order, TypeId};
-use std::io::Write as _;
+use bpfsmith_gate::needs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const PROGRAM: &str = include_str!("fixtures/count.ll");
-const TOOLS: &[&str] = &["llc-19", "llvm-objcopy-19"];
-
-/// True if the tools are here. Says so past the capture of the test's output if not, and fails the
-/// test if `BPFSMITH_STRICT` is set.
-fn has_llvm(test: &str) -> bool {
-    let missing = |tool: &&&str| Command::new(tool).arg("--version").output().is_err();
-    let Some(tool) = TOOLS.iter().find(missing) else {
-        return true;
-    };
-    let line = format!("SKIP {test}: {tool} is not installed (Debian: apt-get install llvm-19)\n");
-    assert!(
-        std::env::var("BPFSMITH_STRICT").as_deref() != Ok("1"),
-        "{line}"
-    );
-    if let Ok(mut to) = std::fs::OpenOptions::new().append(true).open("/dev/stderr") {
-        let _ = to.write_all(line.as_bytes());
-    }
-    false
-}
-
 /// A directory that goes away.
 struct Scratch(PathBuf);
 
@@ -81,9 +61,7 @@ fn compiled(scratch: &Scratch, order: Order) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn what_a_compiler_writes_is_read_in_either_order() {
-    if !has_llvm("compiler::what_a_compiler_writes_is_read_in_either_order") {
-        return;
-    }
+    needs!(Llvm);
     let scratch = Scratch::new("compiler");
     let [little, big] = [Order::Little, Order::Big].map(|order| {
         let (types, records) = compiled(&scratch, order);

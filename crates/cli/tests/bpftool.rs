@@ -8,7 +8,6 @@ mod rich;
 use bpfsmith_cli::{DONE, run};
 use bpfsmith_gate::needs;
 use json::Value;
-use std::io::Write;
 use std::process::Command;
 
 #[track_caller]
@@ -20,27 +19,17 @@ fn good(args: &[&str]) -> String {
     String::from_utf8(stdout).expect("text")
 }
 
-/// What bpftool prints, if it is here. Says so past the capture of the test's output if not, and
-/// fails the test if `BPFSMITH_STRICT` is set.
-fn bpftool(test: &str, args: &[&str]) -> Option<String> {
-    let Ok(output) = Command::new("bpftool").args(args).output() else {
-        let line =
-            format!("SKIP {test}: bpftool is not installed (Debian: apt-get install bpftool)\n");
-        let is_strict = std::env::var("BPFSMITH_STRICT").as_deref() == Ok("1");
-        assert!(!is_strict, "{line}");
-        if let Ok(mut to) = std::fs::OpenOptions::new().append(true).open("/dev/stderr") {
-            let _ = to.write_all(line.as_bytes());
-        }
-        return None;
-    };
+fn bpftool(args: &[&str]) -> String {
+    let output = Command::new("bpftool").args(args).output();
+    let output = output.expect("bpftool runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {errors}");
-    Some(String::from_utf8(output.stdout).expect("text"))
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
 fn records_are_those_that_bpftool_shows() {
-    needs!(Btf);
+    needs!(Btf, Bpftool);
     let ours = good(&["btf", "dump", "--raw"]);
     assert!(ours.starts_with("[1] "), "{}", &ours[..80]);
     let args = [
@@ -49,9 +38,7 @@ fn records_are_those_that_bpftool_shows() {
         "file",
         "/sys/kernel/btf/vmlinux",
     ];
-    let Some(theirs) = bpftool("bpftool::records_are_those_that_bpftool_shows", &args) else {
-        return;
-    };
+    let theirs = bpftool(&args);
     for (ours, theirs) in ours.lines().zip(theirs.lines()) {
         assert_eq!(ours, theirs);
     }
@@ -73,12 +60,10 @@ fn leaves(value: &Value, out: &mut Vec<String>) {
 #[test]
 #[cfg(target_endian = "little")]
 fn values_are_those_that_bpftool_shows() {
-    needs!(Root, Bpf, Btf);
+    needs!(Root, Bpf, Btf, Bpftool);
     let (_map, id) = rich::map();
     let args = ["-j", "map", "dump", "id", &id];
-    let Some(theirs) = bpftool("bpftool::values_are_those_that_bpftool_shows", &args) else {
-        return;
-    };
+    let theirs = bpftool(&args);
     let theirs = json::parse(theirs.trim()).expect("JSON");
     let mut words = Vec::new();
     leaves(theirs.list()[0].at("formatted").at("value"), &mut words);

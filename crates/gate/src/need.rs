@@ -230,6 +230,12 @@ needs_table! {
     LinkDetach, 5.9, [], link_detach, NEWER;
     /// Text that programs write to their own streams.
     ProgStream, 6.17, [], stream, NEWER;
+    /// The kernel's own tool, to compare with.
+    Bpftool, 0.0, [], bpftool, "apt-get install bpftool";
+    /// A C compiler, to compare with.
+    Gcc, 0.0, [], gcc, "apt-get install gcc";
+    /// LLVM's compiler for BPF and its tool for sections, to compare with.
+    Llvm, 0.0, [], llvm, "apt-get install llvm-19";
     /// Nothing has it: for tests of the gate.
     Nothing, 999.0, [], never, "there is no way";
 }

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::fmt;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::process::Command;
 
 /// What a probe finds: nothing, or why it does not work here.
 pub(crate) type Found = Result<(), String>;
@@ -400,6 +401,27 @@ fn security(to: AttachType) -> Found {
         true => Ok(()),
         false => Err(format!("the active security modules are {}", active.trim())),
     }
+}
+
+/// Whether commands can be started.
+fn commands(names: &[&str]) -> Found {
+    let missing = |name: &&&str| Command::new(name).arg("--version").output().is_err();
+    match names.iter().find(missing) {
+        Some(name) => Err(format!("{name} is not installed")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn bpftool(_: &Row) -> Found {
+    commands(&["bpftool"])
+}
+
+pub(crate) fn gcc(_: &Row) -> Found {
+    commands(&["gcc"])
+}
+
+pub(crate) fn llvm(_: &Row) -> Found {
+    commands(&["llc-19", "llvm-objcopy-19"])
 }
 
 pub(crate) fn dummy_ops(row: &Row) -> Found {

@@ -6,29 +6,11 @@ use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
 use bpfsmith_prog::{Load, Prog};
 use bpfsmith_sys::info::{self, List};
-use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::process::Command;
 
 /// This file, as it was built.
 const TEXT: &str = include_str!("bpftool.rs");
-
-/// True if bpftool is here. Says so past the capture of the test's output if not, and fails the test
-/// if `BPFSMITH_STRICT` is set.
-fn has_bpftool(test: &str) -> bool {
-    if Command::new("bpftool").arg("version").output().is_ok() {
-        return true;
-    }
-    let line = format!("SKIP {test}: bpftool is not installed (Debian: apt-get install bpftool)\n");
-    assert!(
-        std::env::var("BPFSMITH_STRICT").as_deref() != Ok("1"),
-        "{line}"
-    );
-    if let Ok(mut to) = std::fs::OpenOptions::new().append(true).open("/dev/stderr") {
-        let _ = to.write_all(line.as_bytes());
-    }
-    false
-}
 
 fn bpftool(args: &[&str]) -> String {
     let output = Command::new("bpftool").args(args).output().unwrap();
@@ -66,10 +48,7 @@ fn load_it() -> (Program, Prog) {
 
 #[test]
 fn bpftool_quotes_the_rust_lines() {
-    needs!(Root, Bpf);
-    if !has_bpftool("bpftool::bpftool_quotes_the_rust_lines") {
-        return;
-    }
+    needs!(Root, Bpf, Bpftool);
     let (program, prog) = load_it();
     let id = info::prog(prog.as_fd()).unwrap().id.to_string();
     let dump = bpftool(&[
@@ -90,10 +69,7 @@ fn bpftool_quotes_the_rust_lines() {
 
 #[test]
 fn bpftool_prints_global_variables_by_name() {
-    needs!(Root, Bpf);
-    if !has_bpftool("bpftool::bpftool_prints_global_variables_by_name") {
-        return;
-    }
+    needs!(Root, Bpf, Bpftool);
     let (_, prog) = load_it();
     prog.run().data(&[0; 64]).go().unwrap();
     let ids = info::prog_list(prog.as_fd(), List::Maps).unwrap();

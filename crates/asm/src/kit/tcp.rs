@@ -59,7 +59,7 @@ pub const SRTT: KernelField = kernel("tcp_sock.srtt_us");
 const ROOM: usize = 104;
 
 /// The algorithm's own memory in a socket, which the kernel makes zero when the socket gets the
-/// algorithm. `T` is what the algorithm keeps there, mostly a [`record!`](bpfsmith_uapi::record):
+/// algorithm. `T` is what the algorithm keeps there, mostly a [`record!`](bpfsmith_uapi::record!):
 /// `private::<State>(SK).get(State::field)`.
 ///
 /// # Panics
