@@ -84,8 +84,8 @@ fn depth(stranger: Label) -> Code {
 
 /// Copies the name of a task. Clobbers R1.
 fn name(to: Field, task: Reg) -> Code {
-    let from = Place::from(task.get(kernel("task_struct.comm")));
-    let to = Place::from(RECORD.get(to));
+    let from = task.to(kernel("task_struct.comm"));
+    let to = RECORD.to(to);
     code![(0..2).map(|half| [
         load(R1, from.u64(8 * half)),
         store(to.u64(8 * half), R1),
@@ -135,7 +135,7 @@ fn tell(more: Code) -> Code {
 pub fn started() -> Program {
     let stranger = label("stranger");
     let (event, path) = (args("sched_process_exec"), slot::<u64>("path"));
-    let file = Place::from(RECORD.get(Event::file));
+    let file = RECORD.to(Event::file);
     let file = code![probe_read_kernel_str(
         file,
         i32::from(Event::file.size),

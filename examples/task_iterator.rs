@@ -32,7 +32,7 @@ record! {
 /// Writes a record for the task in the context. After the last one the kernel calls without a task.
 fn write_task() -> Code {
     let (last, record) = (label("last"), slot::<Task>("record"));
-    let comm = Place::from(TASK.get(kernel("task_struct.comm")));
+    let comm = TASK.to(kernel("task_struct.comm"));
     code![
         mov(CTX, R1),
         load(TASK, CTX.u64(8)),
@@ -43,7 +43,7 @@ fn write_task() -> Code {
         store(record.get(Task::tgid), R1),
         (0..2).map(|half| [
             load(R1, comm.u64(8 * half)),
-            store(Place::from(record.get(Task::comm)).u64(8 * half), R1),
+            store(record.to(Task::comm).u64(8 * half), R1),
         ]),
         // The context begins with a pointer to the reader's state, and that with the file.
         load(R1, CTX.u64(0)),

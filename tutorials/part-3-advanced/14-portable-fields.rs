@@ -13,7 +13,7 @@
 //! | in the program | what is filled in |
 //! |---|---|
 //! | `R6.get(kernel("task_struct.tgid"))` | offset and width of a field |
-//! | `Place::from(R6.get(kernel("task_struct.comm"))).u64(8)` | the offset; the width is yours |
+//! | `R6.to(kernel("task_struct.comm")).u64(8)` | the offset; the width is yours |
 //! | `load_bits(R1, R6, kernel("sk_buff.sw_hash"))` | where the bits are, and both shifts |
 //! | `args("sched_switch").get("prev")` | where an argument stands in the context |
 //! | `kernel_const("CGROUP_SUBSYS_COUNT")` | the value of an enumeration's constant |
@@ -93,7 +93,7 @@ fn look() -> Checked {
 pub fn me() -> Program {
     let keep = |field: Mem, to| code![load(R1, field), store(OUT.get(to), R1)];
     let constant = |value, to| code![mov(R1, value), store(OUT.get(to), R1)];
-    let comm = Place::from(TASK.get(kernel("task_struct.comm")));
+    let comm = TASK.to(kernel("task_struct.comm"));
     let body = code![
         ld_global(OUT, &ME),
         get_current_task_btf(),
@@ -115,7 +115,7 @@ pub fn me() -> Program {
         // 16 bytes are more than one access moves. The place is the kernel's, the widths are ours.
         (0..2).map(|half| [
             load(R1, comm.u64(8 * half)),
-            store(Place::from(OUT.get(Me::comm)).u64(8 * half), R1),
+            store(OUT.to(Me::comm).u64(8 * half), R1),
         ]),
         constant(kernel_type("struct task_struct").size(), Me::bytes),
         constant(
@@ -341,7 +341,7 @@ pub fn mistakes() -> [(Program, &'static str); 5] {
                 R1,
                 TASK.get(kernel("task_struct.comm"))
             )],
-            "take `Place::from`",
+            "reach into it with `to`",
         ),
         (
             code![mov(R1, kernel_const("TASK_RUNNING"))],

@@ -92,6 +92,7 @@ given! {
     Place => From::Place, kind::Memory;
     Mem => From::Load, kind::Number;
     i32 => |n| From::Number(i64::from(n)), kind::Number;
+    u16 => |n| From::Number(i64::from(n)), kind::Number;
     u32 => |n| From::Number(i64::from(n)), kind::Number;
     i64 => From::Number, kind::Number;
     u64 => |n| From::Number(n.cast_signed()), kind::Number;

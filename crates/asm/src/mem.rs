@@ -203,6 +203,13 @@ macro_rules! places {
             pub fn get($self, name: impl Part) -> Mem {
                 name.of($self.at(0))
             }
+
+            /// Where such a field starts, for what lies in it: `R6.to(kernel("task_struct.comm")).u64(8)`.
+            #[must_use]
+            #[inline]
+            pub fn to($self, name: impl Part) -> Place {
+                Place::from($self.get(name))
+            }
         }
     };
 }
@@ -227,8 +234,7 @@ impl Place {
     }
 }
 
-/// Where an access starts: `R7.get(eth::src)` as a place. From a field of the kernel, this is the way
-/// to what lies in it: `Place::from(R6.get(kernel("inet_connection_sock.icsk_ca_priv"))).u32(4)`.
+/// Where an access starts: `R7.get(eth::src)` as a place.
 impl From<Mem> for Place {
     fn from(mem: Mem) -> Place {
         Place {

@@ -9,7 +9,7 @@ const SK: Reg = R6;
 
 fn program() -> Program {
     let skip = label("skip");
-    let private = Place::from(SK.get(kernel("inet_connection_sock.icsk_ca_priv")));
+    let private = SK.to(kernel("inet_connection_sock.icsk_ca_priv"));
     let code = code![
         load(SK, args("tcp_congestion_ops.cong_avoid").get("sk")),
         load(
@@ -181,7 +181,7 @@ fn elements_of_arrays_are_read_back() {
 #[test]
 fn each_alternative_goes_on_in_each_of_the_next() {
     let first = kernel("new.inner|old.inner");
-    let through = Place::from(R6.get(first)).get(kernel("x.y | x.z"));
+    let through = R6.to(first).get(kernel("x.y | x.z"));
     let code = code![mov(R6, R1), load(R1, through)];
     assert_eq!(
         paths(code),
@@ -242,7 +242,7 @@ fn names_that_no_text_holds_are_refused() {
 
 #[test]
 fn a_width_that_was_written_stays() {
-    let place = Place::from(R1.get(kernel("sock.sk_family")));
+    let place = R1.to(kernel("sock.sk_family"));
     not_built(
         code![load(R0, place.u64(0).signed())],
         "sign-extending loads 1, 2 or 4",
@@ -258,7 +258,7 @@ fn a_width_that_was_written_stays() {
 
 #[test]
 fn a_constant_in_network_order_is_not_stored_in_the_order_of_the_host() {
-    let place = Place::from(R1.get(kernel("sock.sk_family")));
+    let place = R1.to(kernel("sock.sk_family"));
     not_built(
         code![store(place.u16(0), be16(443))],
         "load it into a register first",

@@ -310,15 +310,12 @@ fn alternatives_may_be_given_for_whatever_is_asked() {
         16
     );
     // What is behind another field comes from the first of each that exists.
-    let through = Place::from(R1.get(kernel("task_struct.no_such | task_struct.se")));
+    let through = R1.to(kernel("task_struct.no_such | task_struct.se"));
     let through = through.get(kernel("sched_entity.no_such | sched_entity.exec_start"));
     let btf = running::btf().unwrap();
     let task = btf.find_struct("task_struct").unwrap();
     let place = btf.member(task, "se.exec_start").unwrap();
-    let sum = code![
-        mov(R1, 0),
-        addr(R0, Place::from(through))
-    ];
+    let sum = code![mov(R1, 0), addr(R0, through)];
     assert_eq!(answer(sum), place.bit_offset / 8);
 }
 

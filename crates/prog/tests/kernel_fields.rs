@@ -70,10 +70,7 @@ fn fields_are_where_the_kernel_has_them() {
             load(R2, TASK.get(kernel("task_struct.group_leader"))),
             pid(R2.get(kernel("task_struct.pid")), Seen::b),
             pid(TASK.get(kernel("task_struct.comm[0]")), Seen::c),
-            pid(
-                Place::from(TASK.get(kernel("task_struct.comm"))).u8(1),
-                Seen::d
-            ),
+            pid(TASK.to(kernel("task_struct.comm")).u8(1), Seen::d),
         ],
     ));
     let me = u64::from(std::process::id());
@@ -328,7 +325,7 @@ fn names_that_are_nearly_right_are_told() {
                 TASK.get(kernel("task_struct.comm"))
             )],
             "field: task_struct.comm has 16 bytes, which no access moves at once: name a member of \
-             it, or take `Place::from` of it",
+             it, or reach into it with `to`",
         ),
         (
             code![mov(R1, kernel_const("TCP_CA_Lost"))],

@@ -76,7 +76,7 @@ pub fn private<T>(sk: Reg) -> Place {
             "an algorithm's memory in a socket is aligned to 8 bytes"
         );
     }
-    Place::from(sk.get(kernel("inet_connection_sock.icsk_ca_priv")))
+    sk.to(kernel("inet_connection_sock.icsk_ca_priv"))
 }
 
 /// Makes `least` the smaller one of the two.

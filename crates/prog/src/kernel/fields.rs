@@ -114,8 +114,8 @@ pub(super) fn of_field(ask: Ask, path: &str, field: &Field) -> Result<Answer> {
             unfit("is a field of bits: read it with load_bits")
         }
         Ask::Field if !matches!(bytes, 1 | 2 | 4 | 8) => unfit(&format!(
-            "has {bytes} bytes, which no access moves at once: name a member of it, or take \
-             `Place::from` of it"
+            "has {bytes} bytes, which no access moves at once: name a member of it, or \
+             reach into it with `to`"
         )),
         Ask::Field => Ok(Answer {
             number: (place.bit_offset / 8).into(),
