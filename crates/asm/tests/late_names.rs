@@ -250,10 +250,18 @@ fn a_width_that_was_written_stays() {
     not_built(
         code![load(
             R0,
-            args("tcp_connect").get("sk").signed()
+            Place::from(args("tcp_connect").get("sk")).u64(0).signed()
         )],
         "sign-extending loads 1, 2 or 4",
     );
+    // What has its width from the kernel may have a sign.
+    let code = code![
+        load(R0, args("tcp_connect").get("sk").signed()),
+        exit(),
+    ];
+    let program = Program::new(ProgType::RAW_TRACEPOINT, "signed", code);
+    let listing = program.map(|program| program.listing());
+    assert!(listing.is_ok_and(|text| text.contains("*(s32 *)(r1 + 0) @arg[tcp_connect.sk]")));
 }
 
 #[test]
