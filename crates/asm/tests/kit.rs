@@ -4,6 +4,8 @@
 
 #[path = "kit/checksums.rs"]
 mod checksums;
+#[path = "kit/flows.rs"]
+mod flows;
 #[path = "support/kernel.rs"]
 mod kernel;
 #[path = "kit/packets.rs"]

@@ -24,11 +24,12 @@ use vm::HEAP;
 
 const TIMES: [usize; 3] = [1, 2, 3];
 
-/// What the kernel's clock, routes and types decide: they have tests of their own.
-const OF_THE_WORLD: [&str; 5] = [
+/// What the kernel's clock, routes, maps of CPUs and types decide: they have tests of their own.
+const OF_THE_WORLD: [&str; 6] = [
     "token_bucket",
     "bucket_coarse",
     "fib_",
+    "redirect_",
     "tcp_",
     "cubic_",
 ];

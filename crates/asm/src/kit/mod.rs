@@ -9,14 +9,18 @@
 //! - [`checksum`] keeps checksums right, and [`rewrite`] changes headers with their checksums.
 //! - [`mod@map`] counts and finds or makes entries, [`event`] fills ring buffer records.
 //! - [`rate`] limits, [`hash`] hashes, [`mod@fib`] asks the routing table.
+//! - [`lookup`] matches addresses and ports, and gives packets to sockets.
+//! - [`redirect`] sends XDP frames to CPUs and devices, chosen in turn, by flow or by weight.
 //! - [`tcp`] is what algorithms of TCP congestion control are made of.
 
 pub mod checksum;
 pub mod event;
 pub mod fib;
 pub mod hash;
+pub mod lookup;
 pub mod map;
 pub mod packet;
 pub mod rate;
+pub mod redirect;
 pub mod rewrite;
 pub mod tcp;

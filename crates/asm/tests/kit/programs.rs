@@ -4,6 +4,7 @@ use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::kit::checksum::{self, Check};
 use bpfsmith_asm::kit::packet::{self, Exits, Packet};
 use bpfsmith_asm::kit::rate::{Bucket, Clock, Rate};
+use bpfsmith_asm::kit::redirect::{self, Otherwise};
 use bpfsmith_asm::kit::{event, fib, hash, map, rate, rewrite};
 
 #[path = "congestion.rs"]
@@ -37,6 +38,8 @@ static FLOWS: MapDef<u32, u64> = MapDef::hash("flows", 16);
 static SEEN: MapDef<u32, Seen> = MapDef::lru_hash("seen", 16);
 static FLOWS_LOCAL: MapDef<u32, u64> = MapDef::percpu_hash("flows_local", 16);
 static BUCKETS: MapDef<u32, Bucket> = MapDef::hash("buckets", 16);
+static SHARES: MapDef<u32, u32> = MapDef::array("shares", 8);
+static CPUS: MapDef<u32, [u32; 2]> = MapDef::new(MapType::CPUMAP, "cpus", 2);
 static EVENTS: MapDef<(), ()> = MapDef::ringbuf("events", 4096);
 
 /// A program around a fragment.
@@ -71,11 +74,12 @@ const fn tc(name: &'static str, code: fn(usize) -> Code) -> Case {
 }
 
 /// All of them.
-pub(crate) const CASES: [&[Case]; 5] = [
+pub(crate) const CASES: [&[Case]; 6] = [
     PACKETS,
     CHECKSUMS,
     REWRITES,
     REST,
+    REDIRECTS,
     congestion::TCP,
 ];
 
@@ -548,5 +552,43 @@ const REST: &[Case] = &[
             bind(out),
             ret(TC_ACT_OK),
         ]
+    }),
+];
+
+const REDIRECTS: &[Case] = &[
+    xdp("flow_hash", |n| {
+        on_bytes(1, n, |out| {
+            code![
+                mov(P.cursor, P.data),
+                redirect::flow_hash(P, out)
+            ]
+        })
+    }),
+    xdp("share", |n| {
+        on_bytes(4, n, |_| {
+            code![
+                load(R0, P.data.u32(0)),
+                redirect::share(R0, 12)
+            ]
+        })
+    }),
+    xdp("redirect_in_turn", |n| {
+        on_bytes(1, n, |_| redirect::in_turn(&LOCAL, 3))
+    }),
+    xdp("redirect_by_table", |n| {
+        on_bytes(4, n, |out| {
+            code![
+                load(R0, P.data.u32(0)),
+                redirect::by_table(&SHARES, out)
+            ]
+        })
+    }),
+    xdp("redirect_to_map", |n| {
+        on_bytes(4, n, |_| {
+            code![
+                load(R0, P.data.u32(0)),
+                redirect::to_map(&CPUS, R0, Otherwise::Pass),
+            ]
+        })
     }),
 ];
