@@ -88,6 +88,8 @@ pub enum Problem {
         /// As found.
         theirs: u64,
     },
+    /// An entry that is to send somewhere has the number 0. The kernel takes that for a deletion.
+    Nowhere,
     /// A map of maps is to be made, and nothing says of what shape those inside are.
     NoInner,
     /// The kernel has no such batch command for this kind of map.
@@ -247,6 +249,9 @@ impl fmt::Display for Error {
                 ours,
                 theirs,
             } => write!(f, "{member} is {theirs}, the definition says {ours}"),
+            Problem::Nowhere => f.write_str(
+                "0 is no device and no length of a queue (an entry is taken out with delete)",
+            ),
             Problem::NoInner => {
                 f.write_str("the shape of the maps inside is missing: MapDef::inner")
             }

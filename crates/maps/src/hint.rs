@@ -179,6 +179,8 @@ rows! {
         "no such device in the network namespace of this thread, or no XDP_DEVMAP program";
     MAP_UPDATE_ELEM, &[MapType::CPUMAP], ENODEV, always, "this machine cannot have that CPU";
     MAP_UPDATE_ELEM, &[MapType::CPUMAP], EOVERFLOW, always, "a CPU's queue has at most 16384 places";
+    MAP_UPDATE_ELEM, &[MapType::CPUMAP], ENOMEM, always,
+        "no XDP_CPUMAP program, or one with other buffers than those that send to the map (frags)";
     MAP_DELETE_ELEM, FIXED, EINVAL, always, "elements of an array stay: write zeros instead";
     MAP_LOOKUP_AND_DELETE_ELEM, ANY, ENOTSUPP, always, "this kind cannot: look up, then delete";
     MAP_FREEZE, ANY, EBUSY, always, "it is frozen already, or mapped for writing";

@@ -1,12 +1,12 @@
 //! [`TargetMap`]: where XDP programs send packets to.
 
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::map::unless;
 use crate::plain::Plain;
 use crate::view::view;
 use crate::walk::Walk;
-use bpfsmith_uapi::Errno;
 use bpfsmith_uapi::flags::map_elem::BPF_ANY;
+use bpfsmith_uapi::{Cmd, Errno};
 use std::os::fd::{AsFd, AsRawFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -75,7 +75,11 @@ impl<V: Plain> TargetMap<V> {
         })
     }
 
-    fn write(&self, key: u32, value: &[u8]) -> Result<()> {
+    /// Refuses 0, with which the kernel deletes without a word.
+    fn write(&self, key: u32, number: u32, value: &[u8]) -> Result<()> {
+        if number == 0 {
+            return Err(self.problem(Cmd::MAP_UPDATE_ELEM, Problem::Nowhere));
+        }
         self.raw()
             .update(key.as_bytes(), value, BPF_ANY)
             .map_err(|failed| self.failed(failed))
@@ -87,9 +91,10 @@ impl TargetMap<u32> {
     /// this length.
     ///
     /// # Errors
-    /// `ENODEV` without such a device or CPU; `E2BIG` for an index behind the end.
+    /// [`Problem::Nowhere`] for the number 0. `EINVAL` without such a device, `ENODEV` without such a
+    /// CPU; `EOVERFLOW` for a queue of more than 16384; `E2BIG` for an index behind the end.
     pub fn set(&self, key: u32, number: u32) -> Result<()> {
-        self.write(key, number.as_bytes())
+        self.write(key, number, number.as_bytes())
     }
 }
 
@@ -97,7 +102,7 @@ impl TargetMap<Target> {
     /// As [`TargetMap::<u32>::set`], without a program at the other end.
     ///
     /// # Errors
-    /// `ENODEV` without such a device or CPU; `E2BIG` for an index behind the end.
+    /// As there.
     pub fn set(&self, key: u32, number: u32) -> Result<()> {
         // Fd 0 is standard input, so "none" is spelled -1; the kernel takes any number below 1.
         self.put(key, number, u32::MAX)
@@ -107,13 +112,13 @@ impl TargetMap<Target> {
     /// or `XDP_CPUMAP` (Linux 5.9).
     ///
     /// # Errors
-    /// `EINVAL` for a program that was not loaded for this.
+    /// For a program that was not loaded for this, `EINVAL` from a device map and `ENOMEM` from a CPU map.
     pub fn set_with(&self, key: u32, number: u32, prog: impl AsFd) -> Result<()> {
         let prog = prog.as_fd().as_raw_fd().cast_unsigned();
         self.put(key, number, prog)
     }
 
     fn put(&self, key: u32, number: u32, prog: u32) -> Result<()> {
-        self.write(key, Target { number, prog }.as_bytes())
+        self.write(key, number, Target { number, prog }.as_bytes())
     }
 }

@@ -178,6 +178,7 @@ fn targets(seen: &mut Provoked) {
     let cpus = TargetMap::create(&CPUS).unwrap();
     seen.by(cpus.set(63, 1));
     seen.by(cpus.set(0, 20000));
+    seen.by(cpus.set_with(0, 1, &cpus));
 }
 
 fn names(seen: &mut Provoked) {

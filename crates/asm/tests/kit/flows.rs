@@ -100,11 +100,11 @@ fn what_is_no_flow() {
 #[test]
 fn flows_spread() {
     let shares: HashSet<u64> = (0..64)
-        .map(|port| hash(&packet(UDP, (A.0, port), B)) * 8 >> 32)
+        .map(|port| (hash(&packet(UDP, (A.0, port), B)) * 8) >> 32)
         .collect();
     assert_eq!(shares.len(), 8);
     let shares: HashSet<u64> = (0..64)
-        .map(|host| hash(&packet6(UDP, ([9, 0, 0, host], 7), B)) * 8 >> 32)
+        .map(|host| (hash(&packet6(UDP, ([9, 0, 0, host], 7), B)) * 8) >> 32)
         .collect();
     assert_eq!(shares.len(), 8);
 }
