@@ -203,7 +203,9 @@ pub fn watch(command: &mut Command) -> Result<(u32, ExitStatus, Vec<Event>), Box
         attach(&started, "sched_process_exec")?,
         attach(&ended, "sched_process_exit")?,
     ];
-    let mut child = command.spawn()?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let spawned = command.spawn();
+    let mut child = spawned.map_err(|error| format!("start {program}: {error}"))?;
     let (id, status) = (child.id(), child.wait()?);
     for (prog, link) in watching {
         link.detach()?;

@@ -22,6 +22,9 @@
 //! | `call_kfunc("bpf_cast_to_kern_ctx")`, `ld_ksym(R1, "runqueues")` | which function, which variable |
 //! | `.exists()` of any of these | 1 or 0 |
 //!
+//! A name says where a field is, not what a register points to: that is for the program to know. The
+//! verifier follows types too, but a field of another structure whose offset happens to fit is read.
+//!
 //! The program itself stays the same value on every kernel: build it once, look at its listing, keep
 //! that as a snapshot. Loading asks once, and nothing is looked up when the program runs.
 

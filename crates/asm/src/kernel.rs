@@ -25,7 +25,7 @@
 //! ```
 
 use crate::insn::{Extra, Insn, Late, Operand, R1, Val, Value, W, load, lsh, mov, rsh};
-use crate::isa::{Op, Reg, Src};
+use crate::isa::{Op, Reg, Size, Src};
 use crate::mem::{Mem, Place};
 use bpfsmith_uapi::record::{Described, Type};
 use std::borrow::Cow;
@@ -125,6 +125,25 @@ impl Ask {
                 !matches!(self, Ask::Field | Ask::Arg | Ask::Bits)
             }
             _ => false,
+        }
+    }
+}
+
+impl Ask {
+    /// What is wrong with an instruction in a text that has a number of its own where the answer goes.
+    pub(crate) fn contradicts(self, op: Op) -> Option<&'static str> {
+        let has_width = matches!(self, Ask::Field | Ask::Arg | Ask::Bits);
+        match op {
+            Op::Load(size, ..) | Op::Store(size, ..) if has_width && size != Size::DW => {
+                Some("the kernel says how wide this is: write `*(u64 *)`, or `*(s32 *)` for a sign")
+            }
+            Op::LoadSx(size, ..) if has_width && size != Size::W => {
+                Some("the kernel says how wide this is: write `*(s32 *)` for a sign")
+            }
+            Op::Alu(.., Src::Imm(imm)) | Op::Jump(.., Src::Imm(imm), _) if imm != 0 => {
+                Some("the kernel says this number: write 0")
+            }
+            _ => None,
         }
     }
 }
@@ -277,6 +296,9 @@ names! {
     ///
     /// A program that tests for nothing is refused where a field is missing, with the names that
     /// come near. With a test anywhere in it, only an access that the verifier comes to is refused.
+    ///
+    /// What the register points to is the program's to know: a field of another structure has an
+    /// offset too, and the verifier refuses it only where that does not happen to fit.
     kernel KernelField {
         /// Its offset in bytes.
         offset Offset;

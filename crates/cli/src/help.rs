@@ -160,6 +160,13 @@ text describes with `map` lines are made for the run. A program that the
 verifier refuses is shown with the instruction, what was known before it, and a
 hint; the exit status is 1.
 
+What only the kernel knows stands behind an instruction that has 0 for it, and
+*(u64 *) for its width:
+
+  r1 = *(u64 *)(r6 + 0) @field[task_struct.tgid]
+  r2 = 0 @const[TCP_CA_Loss]
+  r3 = 0 @has_field[task_struct.no_such_thing]
+
 Options:
   --format FORMAT    text: the kernel's syntax, as asm reads it (default)
                      hex:  pairs of digits, white space between them

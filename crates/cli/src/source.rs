@@ -44,6 +44,8 @@ pub struct Source {
     pub relocs: Vec<Reloc>,
     /// Type and text of a whole listing, one with a `program` line.
     pub listing: Option<(ProgType, String)>,
+    /// The text of one without that line.
+    pub bare: Option<String>,
     places: Places,
 }
 
@@ -58,6 +60,7 @@ impl Source {
             insns: Vec::new(),
             relocs: Vec::new(),
             listing: None,
+            bare: None,
             places: Places::Raw,
         };
         match format {
@@ -105,7 +108,10 @@ impl Source {
         })?;
         self.insns = text.insns;
         self.relocs = text.relocs;
-        self.listing = text.program.map(|(_, kind)| (kind, source.to_owned()));
+        match text.program {
+            Some((_, kind)) => self.listing = Some((kind, source.to_owned())),
+            None => self.bare = Some(source.to_owned()),
+        }
         self.places = Places::Text(text.positions);
         Ok(())
     }

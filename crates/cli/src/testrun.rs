@@ -4,7 +4,7 @@ use crate::args::{Form, Trial};
 use crate::json::Json;
 use crate::source::Source;
 use crate::{Failure, columns, findings, hex, kernel, picture, visible};
-use bpfsmith_asm::program::Program;
+use bpfsmith_asm::program::{Program, Reloc, Target};
 use bpfsmith_asm::text;
 use bpfsmith_prog::{Error, Load, Maps};
 use bpfsmith_uapi::flags::prog_load::BPF_F_SLEEPABLE;
@@ -202,8 +202,27 @@ fn program(trial: &Trial, source: &Source) -> Result<Program, Failure> {
     if is_refused {
         return Err(Failure::Refused(lines.lines().map(str::to_owned).collect()));
     }
-    let message = "refers to maps, data or kernel functions by name: start the text with \
-                   `program NAME XDP` and describe its maps, `map hits ARRAY key 4 value 8 entries 1`";
+    // What only the kernel knows needs no description.
+    let is_kernels = |reloc: &Reloc| {
+        matches!(
+            reloc.target,
+            Target::Kernel(_) | Target::Kfunc(_) | Target::Ksym(_)
+        )
+    };
+    if let Some(bare) = source
+        .bare
+        .as_ref()
+        .filter(|_| source.relocs.iter().all(is_kernels))
+        && let Some(name) = kind.name()
+        && let Ok(program) = text::program(&format!("program main {name}\n{bare}"))
+    {
+        return Ok(program);
+    }
+    let name = kind.name().unwrap_or("TYPE");
+    let message = format!(
+        "refers to maps or data by name: start the text with `program NAME {name}` and describe its \
+         maps, `map hits ARRAY key 4 value 8 entries 1`"
+    );
     Err(Failure::Refused(vec![format!(
         "{}: {message}",
         source.name
@@ -227,10 +246,12 @@ fn bytes(arg: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
 
 /// The picture of a refusal, with the place in the input.
 fn refused(source: &Source, error: &Error) -> Failure {
-    let Error::Refused(refusal) = error else {
-        return kernel(error);
+    let slot = match error {
+        Error::Refused(refusal) => refusal.slot,
+        Error::Name { point, .. } => Some(point.slot),
+        _ => return kernel(error),
     };
-    let slot = refusal.slot.and_then(|slot| u32::try_from(slot).ok());
+    let slot = slot.and_then(|slot| u32::try_from(slot).ok());
     let place = slot.map_or_else(|| source.name.clone(), |slot| source.place(slot));
     let picture = format!("{place}: {error:#}");
     Failure::Refused(picture.lines().map(visible).collect())

@@ -1080,7 +1080,7 @@ fn a_program_that_cannot_be_loaded_says_what_is_missing() {
         "r1 = map[hits]\nr0 = 0\nexit\n",
         REFUSED,
         "",
-        "<stdin>: refers to maps, data or kernel functions by name: start the text with `program \
+        "<stdin>: refers to maps or data by name: start the text with `program \
          NAME XDP` and describe its maps, `map hits ARRAY key 4 value 8 entries 1`\n",
     );
     says(

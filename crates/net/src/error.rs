@@ -204,7 +204,7 @@ pub enum Reason {
 }
 
 /// An operation on an object failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     /// What was asked.
     pub operation: Operation,
@@ -212,6 +212,13 @@ pub struct Error {
     pub object: String,
     /// Why it failed.
     pub reason: Reason,
+}
+
+/// The message: it is what a `main` prints that returns an error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

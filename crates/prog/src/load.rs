@@ -1,15 +1,16 @@
 //! Loading: names are filled in, the kernel verifies, a refusal is explained.
 
-use crate::blame::{Refusal, Stats};
+use crate::blame::{Hint, Refusal, Stats};
 use crate::error::{Error, Result};
 use crate::globals::Initial;
 use crate::maps::Maps;
 use crate::prog::Prog;
-use crate::resolve::Resolved;
+use crate::resolve::{self, Resolved};
 use crate::target::{Hook, Target, default_attach};
 use crate::tell::{Quoted, Told};
 use bpfsmith_asm::global::Global;
-use bpfsmith_asm::program::Program;
+use bpfsmith_asm::kernel::{Ask, Question};
+use bpfsmith_asm::program::{Program, Target as Reference};
 use bpfsmith_net::IfIndex;
 use bpfsmith_sys::prog as sys;
 use bpfsmith_uapi::flags::prog_load;
@@ -239,6 +240,10 @@ impl<'a> Load<'a> {
         for shape in self.program.maps() {
             maps.agree(self.program, shape)?;
         }
+        self.has_hook()?;
+        if let Some(of) = self.hook.as_ref().and_then(|hook| hook.args.as_deref()) {
+            resolve::takes_arguments_of(self.program, of)?;
+        }
         let told = Told::new(self.program, self.lines, self.context, self.token);
         let resolved = Resolved::new(self.program, maps, &self.initial, &told, self.token)?;
         let mut account = Account {
@@ -279,7 +284,7 @@ impl<'a> Load<'a> {
             limit: self.log_limit,
         }
         .run(&mut account)
-        .map_err(|error| lacking(error, &resolved.missing))?;
+        .map_err(|error| lacking(self.program, error, &resolved.missing))?;
         Ok(Prog::new(
             fd,
             self.program,
@@ -287,6 +292,30 @@ impl<'a> Load<'a> {
             resolved.data,
             account,
         ))
+    }
+
+    /// Refuses programs that are for one function or event, if nobody said for which: the kernel has
+    /// numbers for that which say less.
+    fn has_hook(&self) -> Result<()> {
+        let problem = match self.program.kind() {
+            _ if self.hook.is_some() => return Ok(()),
+            ProgType::STRUCT_OPS => {
+                "it is to be a member of a structure of functions: bind it with ops::StructOps, which \
+                 loads it"
+            }
+            ProgType::TRACING | ProgType::LSM | ProgType::EXT => {
+                "it is loaded for one function or event: pass that to Load::to"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Argument {
+            what: "program",
+            problem: format!(
+                "{} is of type {}: {problem}",
+                self.program.name(),
+                self.program.kind()
+            ),
+        })
     }
 
     /// The attach type: given, the hook's, or the only sensible one of the program type.
@@ -391,19 +420,41 @@ impl Attempt<'_> {
 
 /// Where the verifier came to something that the kernel lacks, that is the reason: what it says
 /// itself is about what stands there instead.
-fn lacking(mut error: Error, missing: &[(usize, Error)]) -> Error {
-    let Error::Refused(refusal) = &mut error else {
-        return error;
-    };
-    if let Some((_, lack)) = missing.iter().find(|(at, _)| Some(*at) == refusal.slot) {
-        refusal.sentence = lack.to_string();
-        refusal.hint = None;
-        // Its listing shows the instruction itself.
-        refusal
-            .steps
-            .retain(|(point, _)| Some(point.slot) != refusal.slot);
+fn lacking(program: &Program, mut error: Error, missing: &[(usize, Error)]) -> Error {
+    if let Error::Refused(refusal) = &mut error
+        && let Some(slot) = refusal.slot
+    {
+        if let Some((_, lack)) = missing.iter().find(|(at, _)| *at == slot) {
+            refusal.sentence = lack.to_string();
+            refusal.hint = None;
+            // Its listing shows the instruction itself.
+            refusal.steps.retain(|(point, _)| point.slot != slot);
+        } else if let Some(path) = reaches_for(program, slot)
+            && (refusal.hint.is_none() || refusal.sentence.contains("only read is supported"))
+        {
+            refusal.hint = Some(Hint {
+                name: "field",
+                text: format!(
+                    "the instruction reaches for {path}: the register may point to another \
+                     structure, or programs of this type may not read, or not write, this member"
+                ),
+            });
+        }
     }
     error
+}
+
+/// The field of the kernel in an access.
+fn reaches_for(program: &Program, slot: usize) -> Option<&str> {
+    let mut relocs = program.relocs().iter();
+    let reloc = relocs.find(|reloc| reloc.at as usize == slot)?;
+    match &reloc.target {
+        Reference::Kernel(Question {
+            ask: Ask::Field | Ask::Offset | Ask::Bits,
+            path,
+        }) => Some(path),
+        _ => None,
+    }
 }
 
 /// What the kernel demands of every program of a type.

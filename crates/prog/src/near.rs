@@ -53,7 +53,7 @@ impl<'a> Nearest<'a> {
     fn distance(&mut self, name: &str) -> Option<usize> {
         let here = letters(name);
         if self.wanted.len() >= 4 && self.letters & !here == 0 && name.contains(self.wanted) {
-            return Some((name.len() - self.wanted.len()).min(self.limit));
+            return Some(name.len() - self.wanted.len());
         }
         // One change takes a letter away and brings another: most names are out without counting.
         let unlike = (self.letters ^ here).count_ones() as usize;
@@ -61,6 +61,9 @@ impl<'a> Nearest<'a> {
             return None;
         }
         let (from, to) = (self.wanted.as_bytes(), name.as_bytes());
+        if are_swapped(from, to) {
+            return Some(1);
+        }
         edits(&mut self.row, from, to, self.limit)
     }
 }
@@ -68,6 +71,18 @@ impl<'a> Nearest<'a> {
 /// The letters of a name as bits; some share one.
 fn letters(name: &str) -> u64 {
     name.bytes().fold(0, |all, byte| all | 1 << (byte & 63))
+}
+
+/// Whether two neighbours changed places, and nothing else did.
+fn are_swapped(from: &[u8], to: &[u8]) -> bool {
+    let pairs = from.iter().zip(to);
+    let Some(at) = pairs.clone().position(|(a, b)| a != b) else {
+        return false;
+    };
+    from.len() == to.len()
+        && from.get(at) == to.get(at + 1)
+        && from.get(at + 1) == to.get(at)
+        && from.iter().skip(at + 2).eq(to.iter().skip(at + 2))
 }
 
 /// The number of bytes to insert, remove or change, if there are no more than `most`.
@@ -94,7 +109,25 @@ fn edits(row: &mut Vec<usize>, from: &[u8], to: &[u8], most: usize) -> Option<us
 
 #[cfg(test)]
 mod tests {
-    use super::{Nearest, edits};
+    use super::{Nearest, are_swapped, edits};
+
+    #[test]
+    fn neighbours_change_places() {
+        for (from, to, wanted) in [
+            ("pdi", "pid", true),
+            ("makr", "mark", true),
+            ("pid", "pid", false),
+            ("ab", "b", false),
+            ("abc", "bca", false),
+            ("abcd", "badc", false),
+        ] {
+            assert_eq!(
+                are_swapped(from.as_bytes(), to.as_bytes()),
+                wanted,
+                "{from} {to}"
+            );
+        }
+    }
 
     #[test]
     fn edits_are_counted() {

@@ -181,6 +181,30 @@ impl Resolved {
     }
 }
 
+/// Refuses arguments by name of anything but the function or event that the program is for: they would
+/// be read from the places of others.
+pub(crate) fn takes_arguments_of(program: &Program, of: &str) -> Result<()> {
+    // A module's name says where a function is, not what it is called.
+    let bare = |name: &str| name.rsplit(':').next().unwrap_or(name).to_owned();
+    for reloc in program.relocs() {
+        let Target::Kernel(Question { ask, path }) = &reloc.target else {
+            continue;
+        };
+        let asked = path.rsplit_once('.').map_or("", |(asked, _)| asked);
+        if matches!(ask, Ask::Arg | Ask::ArgAt) && bare(asked) != bare(of) {
+            let cause = Error::Argument {
+                what: "args",
+                problem: format!(
+                    "these are arguments of {asked}, and the program is loaded for {of}: ask for \
+                     args(\"{of}\")"
+                ),
+            };
+            return Err(at(program, reloc.at as usize, &reloc.target, cause));
+        }
+    }
+    Ok(())
+}
+
 /// An error about a name, with the place where it is written. Of maps and sections, the program as a
 /// whole has too few.
 fn at(program: &Program, slot: usize, target: &Target, cause: Error) -> Error {

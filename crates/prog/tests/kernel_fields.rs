@@ -5,6 +5,7 @@
 use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::isa::Op;
 use bpfsmith_gate::needs;
+use bpfsmith_prog::target::TpBtf;
 use bpfsmith_prog::{Error, Load, Prog, kernel as running, list};
 use bpfsmith_uapi::record;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -289,7 +290,8 @@ fn fields_of_bits_are_cut_out() {
     );
     let error = Load::new(&whole).load().unwrap_err().to_string();
     assert!(
-        error.ends_with(": field: sk_buff.pkt_type is a field of bits: read it with load_bits"),
+        error.ends_with(": field: sk_buff.pkt_type is a field of bits: read it with load_bits; no access writes it \
+             alone"),
         "{error}"
     );
 }
@@ -411,4 +413,62 @@ fn arguments_are_counted_in_places() {
         let wanted = Op::Load(Size::B, R2, R1, wanted + 1);
         assert_eq!(slot(byte), wanted, "{of}.{name}");
     }
+}
+
+/// A program that is loaded for one event reads no other's arguments.
+#[test]
+fn arguments_are_those_of_the_hook() {
+    needs!(Root, Bpf, Btf, TpBtf);
+    let of = |event| {
+        Program::new(
+            ProgType::TRACING,
+            "other",
+            code![load(R1, args(event).get("p")), ret(0)],
+        )
+        .unwrap()
+    };
+    let target = TpBtf::named("sched_switch");
+    let other = of("sched_process_exec");
+    let error = Load::new(&other).to(&target).unwrap().load().unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("load other: at insn 0, crates/prog"),
+        "{text}"
+    );
+    let problem = "args: these are arguments of sched_process_exec, and the program is loaded for \
+                   sched_switch: ask for args(\"sched_switch\")";
+    assert!(text.ends_with(problem), "{text}");
+    let target = TpBtf::named("sched_process_exec");
+    Load::new(&other).to(&target).unwrap().load().unwrap();
+    // Nobody said for which.
+    let error = Load::new(&other).load().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "program: other is of type BPF_PROG_TYPE_TRACING: it is loaded for one function or event: \
+         pass that to Load::to"
+    );
+    let member = Program::new(ProgType::STRUCT_OPS, "member", code![ret(0)]).unwrap();
+    let error = Load::new(&member).load().unwrap_err().to_string();
+    assert!(
+        error.ends_with("bind it with ops::StructOps, which loads it"),
+        "{error}"
+    );
+}
+
+/// What the verifier says of an access by name comes with the name.
+#[test]
+fn a_refused_access_is_told_with_its_field() {
+    needs!(Root, Bpf, Btf);
+    let program = at_task(
+        "forbidden",
+        code![store(
+            TASK.get(kernel("task_struct.tgid")),
+            7
+        )],
+    );
+    let Err(Error::Refused(refusal)) = Load::new(&program).load() else {
+        panic!("a task can be written to")
+    };
+    let hint = refusal.hint.map(|hint| hint.text).unwrap_or_default();
+    assert!(hint.contains("reaches for task_struct.tgid"), "{hint}");
 }

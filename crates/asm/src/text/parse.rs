@@ -187,6 +187,11 @@ impl<'a> Parser<'a> {
                     format!("this instruction has no place for `@{word}`: remove it"),
                 );
             }
+            if let Parsed::Op(op) | Parsed::Jump(op, ..) = &parsed
+                && let Some(problem) = question.ask.contradicts(*op)
+            {
+                return fail(start, problem);
+            }
         }
         self.push(parsed, start)?;
         if let Some((_, question)) = question {

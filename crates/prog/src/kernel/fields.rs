@@ -111,7 +111,7 @@ pub(super) fn of_field(ask: Ask, path: &str, field: &Field) -> Result<Answer> {
             })
         }
         _ if place.bits.is_some() || place.offset().is_none() => {
-            unfit("is a field of bits: read it with load_bits")
+            unfit("is a field of bits: read it with load_bits; no access writes it alone")
         }
         Ask::Field if !matches!(bytes, 1 | 2 | 4 | 8) => unfit(&format!(
             "has {bytes} bytes, which no access moves at once: name a member of it, or \

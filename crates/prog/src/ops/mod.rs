@@ -5,16 +5,21 @@
 //! use bpfsmith_asm::dsl::*;
 //! use bpfsmith_prog::{Maps, ops::StructOps};
 //!
-//! let halve = |of| {
-//!     let sk = args(of).get("sk");
-//!     code![load(R1, sk), load(R0, R1.get(kernel("tcp_sock.snd_cwnd"))), rsh(R0, 1), exit()]
-//! };
-//! let ssthresh = Program::new(
-//!     ProgType::STRUCT_OPS,
-//!     "ssthresh",
-//!     halve("tcp_congestion_ops.ssthresh"),
-//! )?;
-//! # let (undo, avoid) = (ssthresh.clone(), ssthresh.clone());
+//! let program = |name, code| Program::new(ProgType::STRUCT_OPS, name, code);
+//! let sk = |of| load(R1, args(of).get("sk"));
+//! let halve = code![
+//!     sk("tcp_congestion_ops.ssthresh"),
+//!     load(R0, R1.get(kernel("tcp_sock.snd_cwnd"))),
+//!     rsh(R0, 1),
+//!     exit(),
+//! ];
+//! let undo = code![
+//!     sk("tcp_congestion_ops.undo_cwnd"),
+//!     call_kfunc("tcp_reno_undo_cwnd"),
+//!     exit(),
+//! ];
+//! let (ssthresh, undo) = (program("ssthresh", halve)?, program("undo", undo)?);
+//! let avoid = program("avoid", code![ret(0)])?;
 //! let ops = StructOps::new("tcp_congestion_ops")?
 //!     .func("ssthresh", &ssthresh)?
 //!     .func("undo_cwnd", &undo)?

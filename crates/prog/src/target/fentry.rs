@@ -99,6 +99,7 @@ impl Target for Fentry<'_> {
             btf_id,
             object,
             flags: self.flags,
+            args: self.program.is_none().then(|| self.function.clone()),
             ..Hook::plain(self.attach_type)
         })
     }

@@ -53,6 +53,7 @@ impl Target for Lsm {
         Ok(Hook {
             btf_id: id.0,
             flags: self.flags,
+            args: Some(format!("bpf_lsm_{}", self.name)),
             ..Hook::plain(AttachType::LSM_MAC)
         })
     }

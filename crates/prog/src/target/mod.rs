@@ -84,6 +84,9 @@ pub struct Hook {
     pub object: Option<OwnedFd>,
     /// `BPF_F_…` that loading needs.
     pub flags: u32,
+    /// Whose arguments the program gets, as [`args`](bpfsmith_asm::kernel::args) calls it; nothing
+    /// where that is not known.
+    pub args: Option<String>,
 }
 
 impl Hook {
@@ -95,6 +98,7 @@ impl Hook {
             btf_id: 0,
             object: None,
             flags: 0,
+            args: None,
         }
     }
 }

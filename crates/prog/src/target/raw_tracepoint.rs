@@ -40,7 +40,10 @@ impl RawTracepoint {
 
 impl Target for RawTracepoint {
     fn hook(&self) -> Result<Hook> {
-        Ok(Hook::default())
+        Ok(Hook {
+            args: Some(self.name.clone()),
+            ..Hook::default()
+        })
     }
 
     fn attach(&self, prog: &Prog) -> Result<Link> {

@@ -42,6 +42,7 @@ impl Target for TpBtf {
         Ok(Hook {
             btf_id: event.id.0,
             object: event.open()?,
+            args: Some(self.name.clone()),
             ..Hook::plain(AttachType::TRACE_RAW_TP)
         })
     }
