@@ -337,3 +337,30 @@ fn jumps_that_go_far_keep_their_questions() {
         assert_eq!(text::program(&text).unwrap().relocs(), program.relocs());
     }
 }
+
+#[test]
+fn a_text_does_not_say_what_the_kernel_says() {
+    refused(
+        "r1 = *(u8 *)(r2 + 0) @field[a.b]",
+        1,
+        "the kernel says how wide this is: write `*(u64 *)`, or `*(s32 *)` for a sign",
+    );
+    refused(
+        "r1 = *(s8 *)(r2 + 0) @field[a.b]",
+        1,
+        "the kernel says how wide this is: write `*(s32 *)` for a sign",
+    );
+    refused(
+        "r1 = 5 @const[a]",
+        1,
+        "the kernel says this number: write 0",
+    );
+    for fine in [
+        "r1 = *(s32 *)(r2 + 0) @field[a.b]",
+        "r1 = *(u64 *)(r2 + 8) @field[a.b]",
+        "r1 = *(u8 *)(r2 + 8) @offset[a.b]",
+        "r1 += 0 @offset[a.b]",
+    ] {
+        assert!(text::parse(fine).is_ok(), "{fine}");
+    }
+}
