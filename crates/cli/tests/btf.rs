@@ -361,8 +361,8 @@ fn files_that_cannot_be_read_say_what_to_do() {
         (
             missing,
             format!(
-                "bpfsmith: cannot read {missing}: No such file or directory (os error 2): name a \
-                 file of BTF, or an ELF file with some\n"
+                "bpfsmith: read file {missing}: ENOENT (name a file of BTF, or an ELF file with \
+                 some)\n"
             ),
         ),
     ];
@@ -374,7 +374,7 @@ fn files_that_cannot_be_read_say_what_to_do() {
     let (status, _, stderr) = command(&["dump", "--file", &cut]);
     assert_eq!(status, REFUSED);
     assert!(
-        stderr.contains("is no whole ELF file") && stderr.ends_with("was it cut off?\n"),
+        stderr.contains(": no whole ELF file") && stderr.ends_with("was it cut off?\n"),
         "{stderr}"
     );
     says(
@@ -417,7 +417,7 @@ fn elf_files_have_a_section() {
         REFUSED,
         "",
         &format!(
-            "bpfsmith: {other} has no section .BTF: compile with -g for the target bpf, or add \
+            "bpfsmith: {other}: no section .BTF: compile with -g for the target bpf, or add \
              types with pahole -J\n"
         ),
     );

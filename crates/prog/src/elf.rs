@@ -1,4 +1,4 @@
-//! Where functions lie in files: what a uprobe must know.
+//! What files hold: where their functions lie, which a uprobe must know, and the types that they bring.
 //!
 //! The kernel puts uprobes at offsets in a file, not at addresses or names.
 
@@ -9,6 +9,10 @@ use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags, SymbolKind};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+
+mod types;
+
+pub use types::Types;
 
 /// The functions of a program or library.
 #[derive(Debug)]

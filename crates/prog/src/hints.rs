@@ -14,6 +14,12 @@ pub(crate) const ROWS: &[Row] = &[
         "the program is on this hook already, where each can be only once: load it again",
     ),
     (
+        "file",
+        "read",
+        Errno::ENOENT,
+        "name a file of BTF, or an ELF file with some",
+    ),
+    (
         "kernel symbol",
         "read /proc/kallsyms",
         Errno::EPERM,

@@ -3,8 +3,8 @@
 use crate::args::btf::{Origin, Place};
 use crate::{Failure, kernel, visible};
 use bpfsmith_btf::{Btf, Error};
+use bpfsmith_prog::elf::Types;
 use bpfsmith_prog::{kernel as running, list};
-use object::{Object, ObjectSection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,7 +40,8 @@ impl Source {
         let mut base = || -> Result<Arc<Btf<Bytes>>, Failure> {
             if let Some(path) = &origin.base {
                 let name = visible(&path.to_string_lossy());
-                return parse_base(read(path, &name)?.types, &name);
+                let file = Types::open(path).map_err(|error| kernel(&error))?;
+                return parse_base(file.types, &name);
             }
             let (btf, why) = own_kernel()?;
             copied = why;
@@ -64,7 +65,7 @@ impl Source {
                 btf.map_err(|error| unreadable(&name, &error))?
             }
             Place::File(path) => {
-                let file = read(path, &name)?;
+                let file = Types::open(path).map_err(|error| kernel(&error))?;
                 let base = match (file.base, &origin.base) {
                     (Some(_), Some(_)) => return Err(own_base(&name)),
                     (Some(own), None) => Some(parse_base(own, &name)?),
@@ -108,50 +109,6 @@ fn own_kernel() -> Result<(Btf<Bytes>, Option<String>), Failure> {
     let btf = Btf::parse(Bytes::Kernel(btf.as_bytes()));
     let btf = btf.map_err(|error| unreadable(running::PATH, &error))?;
     Ok((btf, copied.map(|errno| errno.to_string())))
-}
-
-/// The BTF in a file.
-struct Read {
-    types: Vec<u8>,
-    /// What a module brings along of the kernel's types, so that it fits other builds too.
-    base: Option<Vec<u8>>,
-}
-
-/// Reads a file that is BTF, or has sections that are.
-fn read(path: &PathBuf, name: &str) -> Result<Read, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        Failure::Failed(format!(
-            "cannot read {name}: {error}: name a file of BTF, or an ELF file with some"
-        ))
-    })?;
-    if !bytes.starts_with(b"\x7fELF") {
-        return Ok(Read {
-            types: bytes,
-            base: None,
-        });
-    }
-    let broken = |error: object::Error| {
-        Failure::Failed(format!(
-            "{name} is no whole ELF file ({}): was it cut off?",
-            visible(&error.to_string())
-        ))
-    };
-    let elf = object::File::parse(&*bytes).map_err(broken)?;
-    let section = |name| {
-        let found = elf.section_by_name(name);
-        let bytes = found.map(|section| section.data().map(<[u8]>::to_vec));
-        bytes.transpose().map_err(broken)
-    };
-    let Some(types) = section(".BTF")? else {
-        return Err(Failure::Failed(format!(
-            "{name} has no section .BTF: compile with -g for the target bpf, or add types with \
-             pahole -J"
-        )));
-    };
-    Ok(Read {
-        types,
-        base: section(".BTF.base")?,
-    })
 }
 
 fn parse_base(bytes: Vec<u8>, name: &str) -> Result<Arc<Btf<Bytes>>, Failure> {
