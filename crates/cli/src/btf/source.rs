@@ -5,7 +5,7 @@ use crate::{Failure, kernel, visible};
 use bpfsmith_btf::{Btf, Error};
 use bpfsmith_prog::elf::Types;
 use bpfsmith_prog::{kernel as running, list};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of BTF: those that the process has anyway, or a copy of its own.
