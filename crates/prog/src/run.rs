@@ -133,14 +133,13 @@ impl<'a> Run<'a> {
         let mut data = vec![0; self.room.unwrap_or(grown)];
         // A `SYSCALL` program writes to the context it was given; others to a second one.
         let mut ctx = self.ctx.clone();
-        let mut after = vec![
-            0;
-            if self.prog.returns_ctx() {
-                ctx.len()
-            } else {
-                0
-            }
-        ];
+        // Live frames go elsewhere: the kernel refuses to give back what became of them.
+        let is_live = self.flags & test_run::BPF_F_TEST_XDP_LIVE_FRAMES != 0;
+        let returned = match self.prog.returns_ctx() && !is_live {
+            true => ctx.len(),
+            false => 0,
+        };
+        let mut after = vec![0; returned];
         let ran = sys::test_run(
             self.prog.as_fd(),
             &mut sys::TestRun {
