@@ -2,7 +2,7 @@
 
 use bpfsmith_uapi::record::{Described, Record, Type, member};
 use bpfsmith_uapi::{Layout, Width};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zerocopy::{FromBytes, Immutable, IntoBytes, Unaligned};
 
 /// The key of an LPM trie: how many leading bits count, and an address in network order.
@@ -71,6 +71,17 @@ impl LpmKey<[u8; 16]> {
     #[must_use]
     pub const fn v6(address: Ipv6Addr, bits: u32) -> LpmKey<[u8; 16]> {
         LpmKey::new(address.octets(), bits)
+    }
+
+    /// A prefix of either family, for one trie of both: of an IPv4 address, the prefix of the IPv6
+    /// address `::ffff:a.b.c.d` that has 96 bits more. So `::/0` covers IPv4 addresses too, unless the
+    /// trie has `0.0.0.0/0`.
+    #[must_use]
+    pub const fn mapped(address: IpAddr, bits: u32) -> LpmKey<[u8; 16]> {
+        match address {
+            IpAddr::V4(address) => LpmKey::v6(address.to_ipv6_mapped(), bits.saturating_add(96)),
+            IpAddr::V6(address) => LpmKey::v6(address, bits),
+        }
     }
 }
 
