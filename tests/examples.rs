@@ -21,6 +21,7 @@ example!(checker, "../examples/checker.rs");
 example!(hello_listing, "../examples/hello_listing.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
 example!(process_tree, "../examples/process_tree.rs");
+example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
@@ -60,6 +61,11 @@ fn packet_histogram() {
 #[test]
 fn cgroup_connect_log() {
     assert_snapshot!(listing(&cgroup_connect_log::program()));
+}
+
+#[test]
+fn sk_lookup_steering() {
+    assert_snapshot!(listing(&sk_lookup_steering::program()));
 }
 
 #[test]

@@ -29,6 +29,7 @@ macro_rules! chapter {
 example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
 example!(process_tree, "../examples/process_tree.rs");
+example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
@@ -76,6 +77,12 @@ fn packet_histogram() {
 fn cgroup_connect_log() {
     needs!(Root, NetNs, Loopback, Cgroup2, CgroupBpf, RingBuf);
     works(cgroup_connect_log::run());
+}
+
+#[test]
+fn sk_lookup_steering() {
+    needs!(Root, NetNs, Veth, SkLookup, Sockmap);
+    works(sk_lookup_steering::run());
 }
 
 #[test]
