@@ -36,6 +36,10 @@ chapter!(
     ring_buffers,
     "../tutorials/part-2-kernel/03-ring-buffers.rs"
 );
+chapter!(
+    socket_lookup,
+    "../tutorials/part-3-advanced/17-socket-lookup.rs"
+);
 chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
 chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 
@@ -75,6 +79,11 @@ fn the_checker_tells_all() {
 #[test]
 fn maps() {
     insta::assert_snapshot!(listing(&maps::program()));
+}
+
+#[test]
+fn socket_lookup() {
+    insta::assert_snapshot!(listing(&socket_lookup::program()));
 }
 
 #[test]

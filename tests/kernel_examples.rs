@@ -52,6 +52,10 @@ chapter!(
     portable_fields,
     "../tutorials/part-3-advanced/14-portable-fields.rs"
 );
+chapter!(
+    socket_lookup,
+    "../tutorials/part-3-advanced/17-socket-lookup.rs"
+);
 
 /// Fails with the error's own words.
 #[track_caller]
@@ -186,4 +190,10 @@ fn chapter_3_14_portable_fields() {
 fn chapter_3_15_kernel_extension() {
     needs!(Root, NetNs, Veth, Tbf, RingBuf, StructOpsLink);
     works(kernel_extension::run());
+}
+
+#[test]
+fn chapter_3_17_socket_lookup() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap);
+    works(socket_lookup::run());
 }
