@@ -22,6 +22,10 @@ chapter!(
 );
 
 // What these do in the kernel, another file of tests sees.
+chapter!(
+    cpu_redirection,
+    "../tutorials/part-2-kernel/06-cpu-redirection.rs"
+);
 chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
 chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
 chapter!(
@@ -107,6 +111,12 @@ fn what_the_verifier_refuses_passes_the_checker() {
 #[test]
 fn testing() {
     insta::assert_snapshot!(listing(&testing::program()));
+}
+
+#[test]
+fn cpu_redirection() {
+    insta::assert_snapshot!(listing(&cpu_redirection::program(2)));
+    insta::assert_snapshot!(listing(&cpu_redirection::there()));
 }
 
 #[test]

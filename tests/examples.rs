@@ -26,6 +26,7 @@ example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
+example!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
 
 /// A program without warnings, as its stable listing.
@@ -51,6 +52,23 @@ fn checker() {
 #[test]
 fn xdp_drop_counter() {
     assert_snapshot!(listing(&xdp_drop_counter::program()));
+}
+
+#[test]
+fn xdp_cpumap_lb() {
+    use xdp_cpumap_lb::{Choice, EVENTS, arrival, balancer, told};
+    for (name, choice) in [
+        ("in_turn", Choice::InTurn),
+        ("by_flow", Choice::ByFlow),
+        ("by_weight", Choice::ByWeight),
+    ] {
+        let name = format!("xdp_cpumap_{name}");
+        assert_snapshot!(name, listing(&balancer(choice, 2)));
+    }
+    assert_snapshot!("xdp_cpumap_arrival", listing(&arrival()));
+    for (event, counts) in EVENTS {
+        assert_snapshot!(event, listing(&told(event, counts)));
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
+example!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
 
 chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
@@ -44,6 +45,10 @@ chapter!(
 );
 chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
+chapter!(
+    cpu_redirection,
+    "../tutorials/part-2-kernel/06-cpu-redirection.rs"
+);
 chapter!(
     kernel_extension,
     "../tutorials/part-3-advanced/15-kernel-extension.rs"
@@ -69,6 +74,12 @@ fn works(result: Result<(), Box<dyn Error>>) {
 fn xdp_drop_counter() {
     needs!(Root, NetNs, Veth, XdpLink);
     works(xdp_drop_counter::run());
+}
+
+#[test]
+fn xdp_cpumap_lb() {
+    needs!(Root, NetNs, Veth, XdpLink, CpumapProg, TpBtf);
+    works(xdp_cpumap_lb::run());
 }
 
 #[test]
@@ -178,6 +189,12 @@ fn chapter_2_4_verifier() {
 fn chapter_2_5_testing() {
     needs!(Root, Bpf);
     works(testing::run());
+}
+
+#[test]
+fn chapter_2_6_cpu_redirection() {
+    needs!(Root, NetNs, Veth, XdpLink, CpumapProg);
+    works(cpu_redirection::run());
 }
 
 #[test]
