@@ -362,6 +362,7 @@ fn changes_under_running_connects_lose_none() {
         assert_eq!(failed.unwrap(), Vec::<String>::new());
         assert_eq!(sum(), connects);
     });
+    assert_eq!(world.dropped(), 0);
     let counts = counts.map(AtomicU32::into_inner);
     assert!(
         changes > 100 && counts.iter().all(|count| *count > 0),

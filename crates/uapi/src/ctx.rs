@@ -110,13 +110,13 @@ crate::layout! {
         remote_ip4: be32,
         /// The sender's IPv6 address.
         remote_ip6: [be32; 4],
-        /// The sender's port.
+        /// The sender's port, in network order, unlike `local_port`.
         remote_port: be16,
         /// The destination's IPv4 address.
         local_ip4: be32,
         /// The destination's IPv6 address.
         local_ip6: [be32; 4],
-        /// The destination's port, in host order.
+        /// The destination's port, in host order, unlike `remote_port`.
         local_port: u32,
         /// Device that received the packet. Linux 5.17.
         ingress_ifindex: u32,

@@ -11,8 +11,8 @@ use bpfsmith_prog::target::Netns;
 use bpfsmith_prog::{Maps, Prog};
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    SockaddrStorage, connect, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    SockaddrStorage, connect, listen, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -139,7 +139,11 @@ impl World {
     #[track_caller]
     pub(crate) fn listen(&self, home: SocketAddr) -> TcpListener {
         let made = self.net.server.run(|| TcpListener::bind(home));
-        made.unwrap().unwrap()
+        let made = made.unwrap().unwrap();
+        // The library's 128 are soon full when nobody accepts for the time that a thread may wait for
+        // its turn, and then the kernel drops what is to be counted.
+        listen(&made, Backlog::new(4096).unwrap()).unwrap();
+        made
     }
 
     /// A connection from this address, and port unless it is 0.
@@ -157,6 +161,20 @@ impl World {
             .client
             .run(|| all().map(|e| e.to_string()).collect());
         failed.unwrap()
+    }
+
+    /// How many requests for connections the server dropped: each costs its client a second.
+    #[track_caller]
+    pub(crate) fn dropped(&self) -> u64 {
+        let read = || std::fs::read_to_string("/proc/thread-self/net/netstat");
+        let text = self.net.server.run(read).unwrap().unwrap();
+        let mut lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("TcpExt: "));
+        let (names, numbers) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut both = names.split(' ').zip(numbers.split(' '));
+        let found = both.find(|(name, _)| *name == "ListenDrops");
+        found.unwrap().1.parse().unwrap()
     }
 
     pub(crate) fn datagrams(&self, from: IpAddr) -> UdpSocket {
