@@ -7,9 +7,9 @@ mod cpumap_bench;
 mod net_bench;
 
 use bpfsmith_asm::dsl::*;
-use bpfsmith_asm::kit::redirect;
+use bpfsmith_asm::kit::redirect::{self, Otherwise};
 use bpfsmith_gate::{deadline, needs};
-use bpfsmith_maps::{Problem, Target};
+use bpfsmith_maps::{Problem, Target, TargetMap};
 use bpfsmith_prog::target::{Tcx, Xdp};
 use bpfsmith_prog::{Load, Maps};
 use cpumap_bench::*;
@@ -44,6 +44,35 @@ fn a_queue_is_made_as_long_as_it_was_told() {
     assert_eq!(cpus.lookup(0).unwrap(), Some(with));
     assert!(cpus.delete(0).unwrap());
     assert_eq!(cpus.lookup(0).unwrap(), None);
+}
+
+#[test]
+fn without_an_entry_the_other_action_is_taken() {
+    needs!(Root, Bpf);
+    static NO_CPUS: MapDef<u32, u32> = MapDef::new(MapType::CPUMAP, "no_cpus", 2);
+    static NO_DEVICES: MapDef<u32, u32> = MapDef::new(MapType::DEVMAP, "no_devices", 2);
+    for map in [&NO_CPUS, &NO_DEVICES] {
+        for (otherwise, action) in [
+            (Otherwise::Abort, XdpAction::ABORTED),
+            (Otherwise::Drop, XdpAction::DROP),
+            (Otherwise::Pass, XdpAction::PASS),
+            (Otherwise::Transmit, XdpAction::TX),
+        ] {
+            let code = code![
+                redirect::to_map(map, 0, otherwise),
+                exit()
+            ];
+            let program = Program::new(ProgType::XDP, "otherwise", code).unwrap();
+            let maps = Maps::of(&program).unwrap();
+            let prog = Load::new(&program).maps(&maps).load().unwrap();
+            let run = || prog.run().data(&udp_frame()).go().unwrap().xdp();
+            assert_eq!(run(), action, "{otherwise:?}");
+            // A queue of one place, or the device with the number 1.
+            let targets: TargetMap<u32> = maps.open(map).unwrap();
+            targets.set(0, 1).unwrap();
+            assert_eq!(run(), XdpAction::REDIRECT, "{otherwise:?}");
+        }
+    }
 }
 
 #[track_caller]
