@@ -119,6 +119,18 @@ fn what_cannot_be_an_entry_is_refused_with_advice() {
 }
 
 #[test]
+fn programs_that_share_a_map_take_the_same_packets() {
+    needs!(Root, CpumapProg, XdpFrags);
+    let (maps, _plain) = balancer(|_| code![mov(R0, 0)]);
+    let program = to_first();
+    let load = Load::new(&program).maps(&maps);
+    let error = load.frags().load().unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EINVAL));
+    assert!(error.to_string().contains("Load::frags()"), "{error}");
+    Load::new(&program).maps(&maps).load().unwrap();
+}
+
+#[test]
 fn packets_are_counted_on_the_cpu_that_was_chosen() {
     needs!(Root, NetNs, Veth, XdpLink, CpumapProg, TwoCpus);
     for cpu in BOTH {

@@ -21,7 +21,9 @@ pub(super) const ROWS: &[(Errno, &str, &str)] = &[
         Errno::EINVAL,
         "arguments",
         "the kernel does not know the program type, attach type, a flag, or a field of the command, \
-         or an instruction is malformed: probe which types it has, and load with a log",
+         or an instruction is malformed: probe which types it has, and load with a log; or a map of \
+         programs, devices or CPUs has others in it or in use, of another type or all with \
+         Load::frags() or all without",
     ),
     (
         Errno::E2BIG,

@@ -65,6 +65,15 @@ pub(crate) fn balancer(choose: impl FnOnce(Label) -> Code) -> (Maps, Prog) {
     (maps, prog)
 }
 
+/// Sends every packet to the first CPU of the same map.
+pub(crate) fn to_first() -> Program {
+    let code = code![
+        redirect::to_map(&CPUS, 0, Otherwise::Pass),
+        exit()
+    ];
+    Program::new(ProgType::XDP, "to_first", code).unwrap_or_else(|report| panic!("{report}"))
+}
+
 /// Counts packets of the bench where it runs.
 pub(crate) fn arrival_program(verdict: i32) -> Program {
     let (pass, key) = (label("pass"), slot::<[u32; 2]>("key"));
