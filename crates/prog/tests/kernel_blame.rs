@@ -239,6 +239,8 @@ fn every_refusal_quotes_its_line_twice() {
         let load = load.license(case.license).expect("a license");
         let refusal = match load.load() {
             Err(Error::Refused(refusal)) => refusal,
+            // The loader itself refuses what is for no function or event.
+            Err(Error::Argument { .. }) if case.name == "no_target" => continue,
             other => panic!("{}: {other:?}", case.name),
         };
         is_guilty(&refusal, line);
