@@ -363,7 +363,7 @@ fn a_module_that_is_not_loaded_is_named() {
     let error = refused(code![call_kfunc("bs_modules_none:f"), ret(0)]);
     let text = error.to_string();
     let start = "this kernel has no module with types \"bs_modules_none\" (";
-    assert!(text.starts_with(start), "{text}");
+    assert!(text.contains(start), "{text}");
     // The kernel itself has a name too.
     let found = kernel::function("vmlinux:vfs_read").unwrap();
     assert_eq!(Some(found.id), kernel::btf().unwrap().find_func("vfs_read"));
