@@ -2,7 +2,6 @@
 
 use bpfsmith_gate::{is_slow, needs};
 use std::error::Error;
-use std::process::{Command, Stdio};
 
 /// Takes an example in as a module.
 macro_rules! example {
@@ -28,7 +27,6 @@ macro_rules! chapter {
 
 example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
-example!(process_tree, "../examples/process_tree.rs");
 example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
@@ -124,35 +122,6 @@ fn tcp_congestion_bpf() {
 fn task_iterator() {
     needs!(Root, Btf, Iterators);
     works(task_iterator::run());
-}
-
-const GRANDCHILD: &str = "BPFSMITH_GRANDCHILD";
-
-/// Itself again, with one test that starts one more process.
-#[test]
-fn process_tree() {
-    if std::env::var_os(GRANDCHILD).is_some() {
-        let mut grandchild = Command::new("/proc/self/exe");
-        let status = grandchild.arg("--list").env_remove(GRANDCHILD).status();
-        assert!(status.is_ok_and(|status| status.success()));
-        return;
-    }
-    needs!(Root, TpBtf, MmapArray, RingBuf);
-    works(process_tree::run());
-
-    let mut child = Command::new("/proc/self/exe");
-    child.args(["--exact", "process_tree"]).env(GRANDCHILD, "1");
-    match process_tree::watch(child.stdout(Stdio::null())) {
-        Ok((id, status, told)) => {
-            let below = |depth| move |event: &&process_tree::Event| event.depth == depth;
-            let child: Vec<_> = told.iter().filter(below(1)).collect();
-            let grandchild: Vec<_> = told.iter().filter(below(2)).collect();
-            assert!(status.success() && grandchild.len() == 2, "{told:?}");
-            assert!(child.iter().any(|event| event.pid == id), "{told:?}");
-            assert!(grandchild.iter().all(|event| event.parent == id));
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 #[test]

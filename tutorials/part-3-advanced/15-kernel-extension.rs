@@ -284,8 +284,9 @@ fn a_connection_uses_it(net: &Pair, ops: &LoadedOps, maps: &Maps) -> Checked {
     println!("{growth} acknowledgements, {losses} losses\n");
     expect("one socket chose it", count(CHOSEN)? == 1)?;
 
-    // It goes, and who has it keeps it. The programs are freed with the last socket.
-    drop(link);
+    // It goes, also where somebody else holds the link too, and who has chosen it keeps it. The programs
+    // are freed with the last socket.
+    link.force_detach()?;
     expect("nobody can choose it", !is_available()?)?;
     carry(&mut client, &mut server, 1_000_000)?;
     expect(

@@ -169,6 +169,9 @@ impl Link {
 
     /// Detaches now, and says whether that went well. Dropping does the same in silence.
     ///
+    /// A process that another thread starts has all descriptors of this one until it becomes another
+    /// program: the kernel's link lasts until then. [`Link::force_detach`] waits for nobody.
+    ///
     /// # Errors
     /// What the kernel answers.
     pub fn detach(mut self) -> Result<()> {
