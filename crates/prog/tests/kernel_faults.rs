@@ -608,14 +608,23 @@ fn an_interrupted_load() {
     let pid = Pid::from_raw(child.id().cast_signed());
     let status = deadline(LIMIT * 3, || {
         kill(pid, Signal::SIGSTOP).unwrap();
+        // To be continued before it stopped would undo the signal, and its other threads never see it.
+        deadline(LIMIT, || is_still(pid).then_some(()));
         kill(pid, Signal::SIGCONT).unwrap();
         child.try_wait().unwrap()
     });
     assert!(status.success(), "{status}");
 }
 
+/// Whether a process is stopped or has ended.
+fn is_still(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, behind) = stat.rsplit_once(')').unwrap();
+    matches!(behind.split_whitespace().next(), Some("T" | "Z"))
+}
+
 fn is_interrupted() {
-    // Takes the kernel far longer than the parent leaves it in peace, also on a slow machine.
+    // Takes the kernel longer than the parent leaves it in peace.
     let program = long_way(200_000, code![ret(XDP_PASS)]);
     let start = Instant::now();
     let interrupted = loop {
