@@ -10,7 +10,7 @@ use crate::maps::Maps;
 use crate::tell::Told;
 use bpfsmith_asm::isa::{Order, Raw};
 use bpfsmith_asm::kernel::{Ask, Question};
-use bpfsmith_asm::program::{Program, Target};
+use bpfsmith_asm::program::{Program, Reloc, Target};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -184,25 +184,34 @@ impl Resolved {
 /// Refuses arguments by name of anything but the function or event that the program is for: they would
 /// be read from the places of others.
 pub(crate) fn takes_arguments_of(program: &Program, of: &str) -> Result<()> {
+    let Some((reloc, asked)) = foreign_argument(program, of) else {
+        return Ok(());
+    };
+    let cause = Error::Argument {
+        what: "args",
+        problem: format!(
+            "these are arguments of {asked}, and the program is loaded for {of}: ask for \
+             args(\"{of}\")"
+        ),
+    };
+    Err(at(program, reloc.at as usize, &reloc.target, cause))
+}
+
+/// The first argument by name of anything else, and of what.
+pub(crate) fn foreign_argument<'a>(program: &'a Program, of: &str) -> Option<(&'a Reloc, &'a str)> {
     // A module's name says where a function is, not what it is called.
     let bare = |name: &str| name.rsplit(':').next().unwrap_or(name).to_owned();
-    for reloc in program.relocs() {
-        let Target::Kernel(Question { ask, path }) = &reloc.target else {
-            continue;
+    program.relocs().iter().find_map(|reloc| {
+        let Target::Kernel(Question {
+            ask: Ask::Arg | Ask::ArgAt,
+            path,
+        }) = &reloc.target
+        else {
+            return None;
         };
         let asked = path.rsplit_once('.').map_or("", |(asked, _)| asked);
-        if matches!(ask, Ask::Arg | Ask::ArgAt) && bare(asked) != bare(of) {
-            let cause = Error::Argument {
-                what: "args",
-                problem: format!(
-                    "these are arguments of {asked}, and the program is loaded for {of}: ask for \
-                     args(\"{of}\")"
-                ),
-            };
-            return Err(at(program, reloc.at as usize, &reloc.target, cause));
-        }
-    }
-    Ok(())
+        (bare(asked) != bare(of)).then_some((reloc, asked))
+    })
 }
 
 /// An error about a name, with the place where it is written. Of maps and sections, the program as a

@@ -6,11 +6,12 @@ use crate::source::{self, NoSource, Source};
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::isa::{Callee, Op, Wide};
 use bpfsmith_asm::program::{Line, Program};
-use bpfsmith_btf::{Builder, IntEncoding, Linkage, TypeId, identifier};
+use bpfsmith_btf::{Builder, IntEncoding, Linkage, Number, TypeId, identifier};
 use bpfsmith_maps::Types;
+use bpfsmith_sys::Failed;
 use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::prog::Log;
-use bpfsmith_uapi::Errno;
+use bpfsmith_uapi::{Cmd, Errno};
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -117,6 +118,17 @@ impl Told {
             value: *value,
         })
     }
+}
+
+/// The smallest BTF that the kernel takes, and the id of the number in it: for commands that want some.
+pub(crate) fn smallest_types() -> Result<(OwnedFd, u32), Failed> {
+    let mut builder = Builder::new();
+    let id = builder.number(Number::U32).0;
+    let blob = builder.build().map_err(|_| Failed {
+        cmd: Cmd::BTF_LOAD,
+        errno: Errno::EINVAL,
+    })?;
+    Ok((load_btf(&blob, &mut Log::default(), None)?, id))
 }
 
 /// One record for each function.

@@ -172,32 +172,37 @@ impl<'a> Parser<'a> {
             return self.end();
         }
         let parsed = self.instruction()?;
+        self.scan.space();
+        if self.scan.peek() == b'@' {
+            return self.asking(parsed, start);
+        }
+        self.end()?;
+        self.push(parsed, start)
+    }
+
+    /// An instruction with a question behind it.
+    #[cold]
+    fn asking(&mut self, parsed: Parsed<'a>, start: usize) -> Res<()> {
+        let from = self.scan.at;
         let question = self.question()?;
         self.end()?;
-        let at = u32::try_from(self.text.insns.len()).unwrap_or(u32::MAX);
-        if let Some((from, question)) = &question {
-            let fits = match &parsed {
-                Parsed::Op(op) | Parsed::Jump(op, ..) => question.ask.fits(*op),
-                Parsed::Call(..) | Parsed::Reloc(..) => false,
-            };
-            if !fits {
+        let op = match &parsed {
+            Parsed::Op(op) | Parsed::Jump(op, ..) if question.ask.fits(*op) => *op,
+            _ => {
                 let word = question.ask.word();
                 return fail(
-                    *from,
+                    from,
                     format!("this instruction has no place for `@{word}`: remove it"),
                 );
             }
-            if let Parsed::Op(op) | Parsed::Jump(op, ..) = &parsed
-                && let Some(problem) = question.ask.contradicts(*op)
-            {
-                return fail(start, problem);
-            }
+        };
+        if let Some(problem) = question.ask.contradicts(op) {
+            return fail(start, problem);
         }
+        let at = u32::try_from(self.text.insns.len()).unwrap_or(u32::MAX);
         self.push(parsed, start)?;
-        if let Some((_, question)) = question {
-            let target = Target::Kernel(question);
-            self.text.relocs.push(Reloc { at, target });
-        }
+        let target = Target::Kernel(question);
+        self.text.relocs.push(Reloc { at, target });
         Ok(())
     }
 
@@ -210,13 +215,10 @@ impl<'a> Parser<'a> {
         self.scan.expected("the end of the line or a comment (`;`)")
     }
 
-    /// `@field[tcp_sock.snd_cwnd]`, if it is there, and where.
-    fn question(&mut self) -> Res<Option<(usize, Question)>> {
-        self.scan.space();
+    /// `@field[tcp_sock.snd_cwnd]`
+    fn question(&mut self) -> Res<Question> {
         let from = self.scan.at;
-        if !self.scan.eat(b'@') {
-            return Ok(None);
-        }
+        self.scan.expect(b'@')?;
         let Some(ask) = Ask::from_word(self.scan.word()) else {
             let words: Vec<_> = Ask::ALL.iter().map(|ask| ask.word()).collect();
             return fail(from, format!("expected one of @{}", words.join(", @")));
@@ -250,7 +252,7 @@ impl<'a> Parser<'a> {
             );
         }
         self.scan.expect(b']')?;
-        Ok(Some((from, question)))
+        Ok(question)
     }
 
     fn push(&mut self, parsed: Parsed<'a>, start: usize) -> Res<()> {

@@ -5,12 +5,11 @@ use super::arguments::arg;
 use super::constants::{Constant, no_constant};
 use super::fields::{field, no_field, of_field};
 use super::named::{FUNCTION, VARIABLE};
-use super::{Bytes, Module, btf, modules};
+use super::{Bytes, Module, btf, visible};
 use crate::error::{Error, Result};
 use crate::near::Nearest;
 use bpfsmith_asm::kernel::{Ask, Question};
 use bpfsmith_btf::{Btf, Error as Wrong, Kind, Type, TypeId};
-use bpfsmith_uapi::Errno;
 use std::sync::Arc;
 
 /// What the kernel answers.
@@ -108,13 +107,9 @@ pub(super) fn broken(path: &str, cause: Wrong) -> Error {
     }
 }
 
-/// The modules. Who may not see them works with the kernel alone.
+/// The modules that this process may see.
 fn loaded() -> Result<Vec<Home>> {
-    match modules() {
-        Ok(modules) => Ok(modules.into_iter().map(Home::Module).collect()),
-        Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EINVAL)) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    Ok(visible()?.into_iter().map(Home::Module).collect())
 }
 
 /// The kernel, then its modules, which are read if the kernel has not what is looked for.

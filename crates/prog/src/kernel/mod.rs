@@ -15,6 +15,7 @@ mod module;
 mod named;
 
 pub use crate::ksyms::address;
+pub(crate) use module::visible;
 pub use module::{Module, modules};
 pub(crate) use named::Wanted;
 pub use named::{Named, function, variable};

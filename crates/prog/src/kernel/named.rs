@@ -1,10 +1,10 @@
 //! Functions, variables and events by name, wherever in the kernel they are.
 
+use super::module::is_unseen;
 use super::{Module, btf, modules, see};
 use crate::error::{Error, Result};
 use crate::near::Nearest;
 use bpfsmith_btf::{Kind, TypeId};
-use bpfsmith_uapi::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -199,11 +199,6 @@ impl Wanted {
             hint,
         }
     }
-}
-
-/// Whether the modules are not shown to this process, or by this kernel.
-fn is_unseen(error: &Error) -> bool {
-    matches!(error.errno(), Some(Errno::EPERM | Errno::EINVAL))
 }
 
 /// What to write instead of a name that several modules have.

@@ -4,11 +4,11 @@
 use super::kind::Kind;
 use crate::blame::written;
 use crate::error::Result;
+use crate::resolve::foreign_argument;
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::dsl::R1;
 use bpfsmith_asm::isa::{Op, Size};
-use bpfsmith_asm::kernel::Ask;
-use bpfsmith_asm::program::{Program, Target};
+use bpfsmith_asm::program::Program;
 use bpfsmith_btf::TypeId;
 use bpfsmith_uapi::ProgType;
 
@@ -36,26 +36,13 @@ pub(super) fn fits(
 /// Arguments by name belong to one function.
 fn written_for(kind: &Kind, member: &str, program: &Program) -> Result<()> {
     let own = format!("{}.{member}", kind.name);
-    for reloc in program.relocs() {
-        let Target::Kernel(question) = &reloc.target else {
-            continue;
-        };
-        if !matches!(question.ask, Ask::Arg | Ask::ArgAt) {
-            continue;
-        }
-        let of = question.path.rsplit_once('.').map_or("", |(of, _)| of);
-        if of != own {
-            let place = place(program, reloc.at as usize);
-            return Err(kind.about(
-                member,
-                format!(
-                    "{} takes arguments of {of}{place}: bind it there",
-                    program.name()
-                ),
-            ));
-        }
-    }
-    Ok(())
+    let Some((reloc, of)) = foreign_argument(program, &own) else {
+        return Ok(());
+    };
+    let place = place(program, reloc.at as usize);
+    let name = program.name();
+    let problem = format!("{name} takes arguments of {of}{place}: bind it there");
+    Err(kind.about(member, problem))
 }
 
 /// Arguments by number, as far as the first jump or call: the context holds those of the prototype.

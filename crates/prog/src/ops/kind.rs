@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::kernel::{self, Bytes, Module};
 use bpfsmith_btf::{Btf, Error as Wrong, Kind as TypeKind, Place, Shape, TypeId};
-use bpfsmith_uapi::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -51,7 +50,7 @@ impl Kind {
         if let Some(kind) = Kind::in_btf(btf, name, None)? {
             return Ok(kind);
         }
-        for module in modules()? {
+        for module in kernel::visible()? {
             if let Some(kind) = Kind::in_btf(module.btf(), name, Some(&module))? {
                 return Ok(kind);
             }
@@ -149,14 +148,6 @@ impl Kind {
     }
 }
 
-/// Modules, where they may be seen.
-fn modules() -> Result<Vec<Arc<Module>>> {
-    match kernel::modules() {
-        Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EINVAL)) => Ok(Vec::new()),
-        modules => modules,
-    }
-}
-
 /// The names of all kinds that this kernel and its modules have.
 ///
 /// # Errors
@@ -171,7 +162,7 @@ pub fn all() -> Result<Vec<String>> {
         wrappers.collect::<Vec<_>>()
     };
     let mut all = named(kernel::btf()?);
-    for module in modules()? {
+    for module in kernel::visible()? {
         all.extend(named(module.btf()));
     }
     all.sort_unstable();

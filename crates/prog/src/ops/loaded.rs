@@ -7,10 +7,9 @@ use crate::error::{Error, Kernel, Result};
 use crate::link::Link;
 use crate::load::kernel_name;
 use crate::prog::Prog;
-use bpfsmith_btf::{Builder, IntEncoding};
+use crate::tell::smallest_types;
 use bpfsmith_sys::link::{self, More, To};
 use bpfsmith_sys::map::{Create, Map};
-use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::{Failed, prog as sys};
 use bpfsmith_uapi::flags::map_create;
 use bpfsmith_uapi::{AttachType, Errno, LinkType, MapType};
@@ -127,7 +126,7 @@ impl LoadedOps {
     fn filled(&self, flags: u32) -> Result<Map> {
         let module = self.kind.module()?;
         // The kernel wants some BTF beside its own, and looks at nothing in it.
-        let types = any_types().map_err(|failed| self.failed(failed))?;
+        let (types, _) = smallest_types().map_err(|failed| self.failed(failed))?;
         let create = Create {
             btf: Some((types.as_fd(), 0, 0)),
             kind: MapType::STRUCT_OPS.0,
@@ -188,13 +187,6 @@ impl LoadedOps {
             .map(|list| list.join(" or "))
             .collect()
     }
-}
-
-fn any_types() -> std::result::Result<OwnedFd, Failed> {
-    let mut builder = Builder::new();
-    builder.int("int", 4, IntEncoding::SIGNED);
-    let blob = builder.build().unwrap_or_default();
-    load_btf(&blob, &mut sys::Log::default(), None)
 }
 
 /// What the structure is called, where it has a text `name`.

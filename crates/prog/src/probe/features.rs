@@ -8,13 +8,13 @@ use crate::error::Error;
 use crate::kernel;
 use crate::load::{Lines, Load};
 use crate::target::Freplace;
+use crate::tell::smallest_types;
 use bpfsmith_asm::dsl::{Program, R1, R2, R3, R4, call_helper, code, func, ld_func, mov, ret};
 use bpfsmith_asm::isa::Raw;
-use bpfsmith_btf::{Builder, Kind, Number, TypeId};
+use bpfsmith_btf::{Kind, TypeId};
 use bpfsmith_sys::map::{Create, Map};
-use bpfsmith_sys::misc::load_btf;
 use bpfsmith_sys::perf;
-use bpfsmith_sys::prog::{self, Log, TestRun};
+use bpfsmith_sys::prog::{self, TestRun};
 use bpfsmith_uapi::flags::{map_create, prog_load, test_run};
 use bpfsmith_uapi::{AttachType, Errno, MapType, ProgType, StreamId};
 use std::os::fd::{AsFd, OwnedFd};
@@ -136,11 +136,7 @@ pub fn feature(name: &str) -> Option<Support> {
 
 /// The smallest BTF object, and the id of the number in it.
 fn number() -> Result<(OwnedFd, u32), Errno> {
-    let mut builder = Builder::new();
-    let id = builder.number(Number::U32).0;
-    let blob = builder.build().map_err(|_| Errno::EINVAL)?;
-    let fd = load_btf(&blob, &mut Log::default(), None).map_err(|failed| failed.errno)?;
-    Ok((fd, id))
+    smallest_types().map_err(|failed| failed.errno)
 }
 
 fn btf() -> Support {
