@@ -189,18 +189,25 @@ pub fn load_port(to: Reg, ctx: Reg, end: End) -> Code {
 /// The port of that end is one of these; else jumps to `other`. An empty range has no ports. Clobbers
 /// scratch.
 pub fn port(ctx: Reg, end: End, ports: RangeInclusive<u16>, scratch: Reg, other: Label) -> Code {
+    code![
+        load_port(scratch, ctx, end),
+        within(ports, scratch, other)
+    ]
+}
+
+/// The plain number in `port` is one of these; else jumps to `other`.
+pub(super) fn within(ports: RangeInclusive<u16>, port: Reg, other: Label) -> Code {
     let (first, last) = (*ports.start(), *ports.end());
     // There is always a jump, so that `other` is never a place without a way to it.
-    let within = match (first, last) {
-        _ if first == last => code![jne(scratch, i32::from(first), other)],
-        (0, _) => code![jgt(scratch, i32::from(last), other)],
-        (_, u16::MAX) => code![jlt(scratch, i32::from(first), other)],
+    match (first, last) {
+        _ if first == last => code![jne(port, i32::from(first), other)],
+        (0, _) => code![jgt(port, i32::from(last), other)],
+        (_, u16::MAX) => code![jlt(port, i32::from(first), other)],
         _ => code![
-            jlt(scratch, i32::from(first), other),
-            jgt(scratch, i32::from(last), other),
+            jlt(port, i32::from(first), other),
+            jgt(port, i32::from(last), other),
         ],
-    };
-    code![load_port(scratch, ctx, end), within]
+    }
 }
 
 /// The packet is of the network's family, and the address of that end in the network; else jumps to

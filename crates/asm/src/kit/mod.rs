@@ -11,6 +11,7 @@
 //! - [`rate`] limits, [`hash`] hashes, [`mod@fib`] asks the routing table.
 //! - [`lookup`] matches addresses and ports, and gives packets to sockets.
 //! - [`redirect`] sends XDP frames to CPUs and devices, chosen in turn, by flow or by weight.
+//! - [`stream`] sends what one socket receives or writes to another, and collects connections.
 //! - [`tcp`] is what algorithms of TCP congestion control are made of.
 
 pub mod checksum;
@@ -23,4 +24,5 @@ pub mod packet;
 pub mod rate;
 pub mod redirect;
 pub mod rewrite;
+pub mod stream;
 pub mod tcp;
