@@ -3,7 +3,8 @@
 use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::kit::lookup::End;
 use bpfsmith_asm::kit::stream::{
-    self, Connections, Context, Direction, Otherwise, Side, TALLIES, TupleKey,
+    self, Connections, Context, Counts, Direction, Length, Otherwise, Prefix, Side, TALLIES,
+    TupleKey,
 };
 use std::net::SocketAddr;
 
@@ -79,9 +80,49 @@ fn events() {
 
 #[test]
 fn parsers() {
-    let code = code![stream::parser_whole(R1)];
-    let program = Program::new(ProgType::SK_SKB, "whole", code).unwrap();
-    insta::assert_snapshot!(program.listing());
+    // A parser ends the program: another stands behind it for what does not get there.
+    let unless_empty = |parser: Code| {
+        let empty = label("empty");
+        code![
+            load(R1, R6.get(__sk_buff::len)),
+            jeq(R1, 0, empty),
+            parser,
+            bind(empty),
+        ]
+    };
+    let whole = || unless_empty(stream::parser_whole(R6));
+    insta::assert_snapshot!("parser_whole", program(ProgType::SK_SKB, whole));
+    for (name, length, counts) in [
+        ("rest_u8", Length::U8, Counts::Rest),
+        ("whole_be16", Length::Be16, Counts::Whole),
+        ("rest_le16", Length::Le16, Counts::Rest),
+        ("rest_be32", Length::Be32, Counts::Rest),
+        ("whole_le32", Length::Le32, Counts::Whole),
+    ] {
+        let prefix = Prefix {
+            at: 3,
+            length,
+            counts,
+            most: 9000,
+        };
+        let code = || unless_empty(stream::parser_length_prefixed(R6, prefix));
+        let name = format!("parser_{name}");
+        insta::assert_snapshot!(name, program(ProgType::SK_SKB, code));
+    }
+}
+
+#[test]
+fn looked_into() {
+    let code = || {
+        let short = label("short");
+        code![
+            stream::gather(R6, 8),
+            stream::readable(R6, 8, R7, short),
+            load(R1, R7.u64(0)),
+            bind(short),
+        ]
+    };
+    insta::assert_snapshot!(program(ProgType::SK_MSG, code));
 }
 
 /// IPv4 addresses are the same for sockets of either family; both ends swap.

@@ -39,6 +39,10 @@
 //! # Program::new(ProgType::SOCK_OPS, "fill", code).unwrap();
 //! ```
 
+mod parser;
+
+pub use parser::{Counts, Length, Prefix, parser_length_prefixed, parser_whole};
+
 use crate::dsl::flags::map_elem::BPF_NOEXIST;
 use crate::dsl::flags::redirect::BPF_F_INGRESS;
 use crate::dsl::*;
@@ -407,11 +411,40 @@ pub fn fill(
     ]
 }
 
-/// The parser of streams that are no messages: whatever arrived is one. `skb` is the context of an
-/// `SK_SKB` parser. Ends the program.
-pub fn parser_whole(skb: Reg) -> Code {
+/// Waits until a socket's owner has written that many bytes, or closes: less than them passes no
+/// verdict yet. Falls through with all of them. `msg` is the context of an `SK_MSG` verdict, in one
+/// of R6 to R9. Clobbers R0 to R5. Linux 4.17.
+pub fn gather(msg: Reg, bytes: u16) -> Code {
+    let bytes = i32::from(bytes);
     code![
-        load(R0, skb.get(__sk_buff::len)),
-        exit()
+        load(R1, msg.get(sk_msg_md::size)),
+        R1.lt(bytes)
+            .then(code![msg_cork_bytes(msg, bytes), ret(SK_PASS)]),
+    ]
+}
+
+/// Makes the first bytes of what is written readable: `start` becomes a pointer to them. Goes to
+/// `short` if there are less. `msg` is the context of an `SK_MSG` verdict, in one of R6 to R9, as is
+/// `start`. Clobbers R0 to R5. Linux 4.17.
+pub fn readable(msg: Reg, bytes: u16, start: Reg, short: Label) -> Code {
+    let bytes = i32::from(bytes);
+    let there = label("readable");
+    let look = |missing: Label| {
+        code![
+            load(start, msg.get(sk_msg_md::data)),
+            load(R1, msg.get(sk_msg_md::data_end)),
+            mov(R2, start),
+            add(R2, bytes),
+            jgt(R2, R1, missing),
+        ]
+    };
+    let apart = label("apart");
+    code![
+        look(apart),
+        ja(there),
+        bind(apart),
+        msg_pull_data(msg, 0, bytes, 0),
+        look(short),
+        bind(there),
     ]
 }
