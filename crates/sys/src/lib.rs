@@ -20,6 +20,7 @@
 //! | read and write ring buffers | [`ring`], [`user_ring`] |
 //! | open perf events, read their rings | [`perf`], [`perf_ring`] |
 //! | put programs on sockets | [`socket`] |
+//! | receive and send frames past the network stack | [`xsk`] |
 //! | wait for several of them | [`epoll`] |
 
 #![expect(
@@ -48,6 +49,7 @@ pub mod rights;
 pub mod ring;
 pub mod socket;
 pub mod user_ring;
+pub mod xsk;
 
 mod cpus;
 

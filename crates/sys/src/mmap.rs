@@ -51,6 +51,8 @@ pub(crate) enum From<'a> {
     Private(BorrowedFd<'a>),
     /// Nothing: zeroes.
     Zeroes,
+    /// The same, in pages of 2 MB.
+    HugeZeroes,
 }
 
 impl Region {
@@ -67,6 +69,10 @@ impl Region {
             }
             From::Private(fd) => (0, libc::MAP_PRIVATE, fd.as_raw_fd(), 0),
             From::Zeroes => (0, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+            From::HugeZeroes => {
+                let huge = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+                (0, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge, -1, 0)
+            }
         };
         let offset = offset.try_into().map_err(|_| refused(Errno::EOVERFLOW))?;
         let hint = std::ptr::without_provenance_mut(address);

@@ -13,6 +13,7 @@ pub mod net;
 pub mod ops;
 pub mod record;
 pub mod structs;
+pub mod xsk;
 
 mod actions;
 mod codes;

@@ -1,0 +1,57 @@
+//! XDP sockets: whole Ethernet frames between a queue of a device and this process.
+//!
+//! A [`Umem`] is memory cut into frames. A [`Socket`] is opened on it by a [`Plan`] and has four rings,
+//! which this process shares with the kernel:
+//!
+//! ```text
+//!            fill ──▶ kernel receives ──▶ receive ──▶ Frame ──┐
+//!   pool ──▶ frame ──▶ Frame ──▶ send ──▶ kernel sends ──▶ reap ──▶ pool
+//! ```
+//!
+//! A [`Frame`] is a frame that the kernel does not have, so its bytes can be read and changed; it is
+//! moved into [`Socket::send`] or [`Socket::give`], and goes into the pool when it is dropped. Who has each
+//! frame is recorded: what stands in the shared rings can neither lead outside of the memory nor
+//! make two values of one frame. [`Umem::census`] counts them all.
+//!
+//! The socket receives what an XDP program redirects to it through an `XSKMAP`, on the queue that both
+//! are on. Packets of several frames are not supported: a longer one is dropped, and counted in
+//! [`Statistics::dropped`].
+//!
+//! ```no_run
+//! use bpfsmith_sys::xsk::{Layout, Plan, Umem, Wait};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let umem = Umem::new(Layout::new(1024))?;
+//! let mut socket = Plan::new(2, 0).open(&umem)?;
+//! // Here the socket goes into an XSKMAP.
+//! let mut frames = Vec::new();
+//! loop {
+//!     socket.fill(u32::MAX)?;
+//!     socket.wait(Wait::Receive, Duration::from_secs(1))?;
+//!     socket.receive(&mut frames, 64)?;
+//!     for frame in &mut frames {
+//!         // Back to whoever sent it.
+//!         frame[..12].rotate_left(6);
+//!     }
+//!     socket.send(&mut frames)?;
+//!     socket.kick()?;
+//!     socket.reap()?;
+//! }
+//! # }
+//! ```
+
+mod error;
+mod frame;
+#[cfg(test)]
+mod hostile;
+mod open;
+mod ring;
+mod socket;
+mod umem;
+
+pub use error::{Corrupt, Error, Fault, Problem, Queue, Which};
+pub use frame::{Frame, NoRoom};
+pub use open::{Mode, Plan, Wakeup};
+pub use socket::{Copies, Kicked, Socket, Statistics, Wait};
+pub use umem::{Census, Layout, Umem};

@@ -1,0 +1,462 @@
+//! An open XDP socket: frames go to the kernel and come back.
+
+use super::error::{BUSY_POLL, Corrupt, Error, Fault, Queue, RECV, SEND};
+use super::frame::Frame;
+use super::open::{Rings, Wakeup, read};
+use super::ring::{Entry, Ring};
+use super::umem::{Memory, Owner};
+use crate::refused::Refused;
+use bpfsmith_uapi::Errno;
+use bpfsmith_uapi::xsk::desc::XDP_PKT_CONTD;
+use bpfsmith_uapi::xsk::option::{XDP_OPTIONS, XDP_STATISTICS};
+use bpfsmith_uapi::xsk::options::XDP_OPTIONS_ZEROCOPY;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of an Ethernet header: a frame with less is none.
+const HEADER: usize = 14;
+
+/// A socket that exchanges whole Ethernet frames with one queue of a device. Linux 5.4.
+///
+/// Its descriptor becomes readable when frames were received and writable when there is room to
+/// send. A duplicate of the descriptor keeps the kernel's part alive when this value is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    rings: Rings,
+    memory: Arc<Memory>,
+    wakeup: Wakeup,
+    on: Queue,
+    fd: OwnedFd,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What the kernel did not pass on, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets that were dropped for another reason than a full ring: too long for a frame, or there
+    /// was no frame.
+    pub dropped: u64,
+    /// Frames to receive into that the kernel found invalid.
+    pub invalid_fill: u64,
+    /// Frames to send that the kernel found invalid.
+    pub invalid_send: u64,
+    /// Packets that were dropped because the ring of received ones was full. Linux 5.9.
+    pub receive_full: Option<u64>,
+    /// How often there was no frame to receive into. Linux 5.9.
+    pub fill_empty: Option<u64>,
+    /// How often there was nothing to send when the kernel looked. Linux 5.9.
+    pub send_empty: Option<u64>,
+}
+
+/// What became of frames to send when the kernel was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kicked {
+    /// How many frames it has not taken yet: call again. It takes 32 at a call where it copies.
+    pub pending: u32,
+    /// Why it stopped, if it said so: `EAGAIN`, `EBUSY` or `ENOBUFS`. The last two mean that the device
+    /// or the socket cannot hold more at present.
+    pub stopped: Option<Errno>,
+}
+
+/// Whether packets are copied between the driver and frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// They are.
+    Each,
+    /// The driver works in the frames.
+    None,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A received frame.
+    Receive,
+    /// Room to send.
+    Send,
+}
+
+impl Socket {
+    pub(super) fn of(
+        fd: OwnedFd,
+        on: Queue,
+        wakeup: Wakeup,
+        memory: Arc<Memory>,
+        rings: Rings,
+    ) -> Socket {
+        Socket {
+            rings,
+            memory,
+            wakeup,
+            on,
+            fd,
+        }
+    }
+
+    /// Its queue.
+    #[must_use]
+    pub const fn on(&self) -> Queue {
+        self.on
+    }
+
+    pub(super) const fn wakeup(&self) -> Wakeup {
+        self.wakeup
+    }
+
+    pub(super) fn is_on(&self, memory: &Arc<Memory>) -> bool {
+        Arc::ptr_eq(&self.memory, memory)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn rings(&self) -> &Rings {
+        &self.rings
+    }
+
+    fn refused(&self, refused: Refused) -> Error {
+        Error::of(refused, Some(self.on))
+    }
+
+    /// Gives the kernel frames from the pool to receive into, `limit` at most, and returns how many:
+    /// fewer when the pool is empty or the ring full.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`]; [`Fault::Refused`] when the kernel had to be woken and refused.
+    pub fn fill(&mut self, limit: u32) -> Result<u32, Fault> {
+        let room = self.rings.fill.room()?.min(limit);
+        let mut given = 0;
+        let mut pool = self.memory.pool();
+        while given < room {
+            let Some(index) = pool.pop() else {
+                break;
+            };
+            self.memory.change(index, Owner::Pool, Owner::Receiving);
+            self.rings.fill.put(given, self.to_fill(index));
+            given += 1;
+        }
+        drop(pool);
+        self.publish_fill(given)
+    }
+
+    /// Gives the kernel these frames to receive into, as far as there is room: they leave the
+    /// list, the first ones first. What is in them is lost.
+    ///
+    /// # Errors
+    /// As [`fill`](Socket::fill); [`Fault::Foreign`].
+    pub fn give(&mut self, frames: &mut Vec<Frame>) -> Result<u32, Fault> {
+        let room = self.rings.fill.room()? as usize;
+        let (count, fault) = self.first(frames, room, |_, _| None);
+        let mut given = 0;
+        for frame in frames.drain(..count) {
+            let (index, _) = frame.give(Owner::Receiving);
+            self.rings.fill.put(given, self.to_fill(index));
+            given += 1;
+        }
+        let given = self.publish_fill(given)?;
+        fault.map_or(Ok(given), Err)
+    }
+
+    #[inline]
+    fn to_fill(&self, index: u32) -> Entry {
+        Entry {
+            address: self.memory.base(index) as u64,
+            len: 0,
+            options: 0,
+        }
+    }
+
+    /// Shows frames to the kernel, and wakes it if it waits for some.
+    fn publish_fill(&mut self, given: u32) -> Result<u32, Fault> {
+        self.rings.fill.publish(given);
+        if given > 0 && self.rings.fill.wants_wakeup() {
+            // SAFETY: without a buffer, the kernel only looks at the rings.
+            let answer = unsafe {
+                let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
+                let nothing = std::ptr::null_mut();
+                libc::recvfrom(
+                    fd,
+                    nothing,
+                    0,
+                    flags,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                )
+            };
+            let refused = Refused::last(RECV);
+            if answer < 0 && refused.errno != Errno::EAGAIN {
+                return Err(self.refused(refused).into());
+            }
+        }
+        Ok(given)
+    }
+
+    /// How many of the first frames may be handed over, and what is wrong with the next.
+    fn first(
+        &self,
+        frames: &[Frame],
+        room: usize,
+        wrong: impl Fn(usize, &Frame) -> Option<Fault>,
+    ) -> (usize, Option<Fault>) {
+        for (at, frame) in frames.iter().take(room).enumerate() {
+            let fault = match frame.is_of(&self.memory) {
+                true => wrong(at, frame),
+                false => Some(Fault::Foreign { at }),
+            };
+            if fault.is_some() {
+                return (at, fault);
+            }
+        }
+        (frames.len().min(room), None)
+    }
+
+    /// Takes received frames, `limit` at most, in the order in which they came; returns how many.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`]: frames before the wrong one are in the list.
+    pub fn receive(&mut self, into: &mut Vec<Frame>, limit: u32) -> Result<u32, Fault> {
+        let Some(ring) = &mut self.rings.receive else {
+            return Err(Error::new(RECV, Some(self.on), Errno::ENOBUFS).into());
+        };
+        let count = ring.available()?.min(limit);
+        let mut taken = 0;
+        let mut wrong = None;
+        while taken < count && wrong.is_none() {
+            let entry = ring.peek(taken);
+            match received(&self.memory, entry) {
+                Some(frame) => into.push(frame),
+                None => wrong = Some(ring.bad(entry)),
+            }
+            taken += 1;
+        }
+        ring.release(taken);
+        wrong.map_or(Ok(taken), |wrong| Err(wrong.into()))
+    }
+
+    /// Puts frames into the ring of those to send, as far as there is room: they leave the list, the
+    /// first ones first; returns how many. [`kick`](Socket::kick) sends them.
+    ///
+    /// # Errors
+    /// [`Fault::Foreign`], [`Fault::TooShort`]: frames before the wrong one are in the ring.
+    /// [`Fault::Corrupt`].
+    pub fn send(&mut self, frames: &mut Vec<Frame>) -> Result<u32, Fault> {
+        let room = self.sender()?.room()? as usize;
+        let (count, fault) = self.first(frames, room, |at, frame| {
+            let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            (frame.len() < HEADER).then_some(Fault::TooShort { at, len })
+        });
+        let memory = Arc::clone(&self.memory);
+        let ring = self.sender()?;
+        let mut given = 0;
+        for frame in frames.drain(..count) {
+            let len = u32::try_from(frame.len()).unwrap_or(0);
+            let (index, start) = frame.give(Owner::Sending);
+            let entry = Entry {
+                address: memory.address(index, start),
+                len,
+                options: 0,
+            };
+            ring.put(given, entry);
+            given += 1;
+        }
+        ring.publish(given);
+        fault.map_or(Ok(given), Err)
+    }
+
+    fn sender(&mut self) -> Result<&mut Ring, Error> {
+        let refused = Error::new(SEND, Some(self.on), Errno::ENOBUFS);
+        self.rings.send.as_mut().ok_or(refused)
+    }
+
+    /// Has the kernel send what is in the ring, unless it does so by itself.
+    ///
+    /// # Errors
+    /// `ENETDOWN` when the device is down, `ENXIO` when it has gone: frames stay in the ring.
+    pub fn kick(&mut self) -> Result<Kicked, Fault> {
+        let always = self.wakeup == Wakeup::Always;
+        let ring = self.sender()?;
+        let mut stopped = None;
+        if ring.pending()? > 0 && (always || ring.wants_wakeup()) {
+            // SAFETY: without a buffer, the kernel only looks at the rings.
+            let answer = unsafe {
+                let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
+                libc::sendto(fd, std::ptr::null(), 0, flags, std::ptr::null(), 0)
+            };
+            if answer < 0 {
+                let refused = Refused::last(SEND);
+                match refused.errno {
+                    errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS) => {
+                        stopped = Some(errno);
+                    }
+                    _ => return Err(self.refused(refused).into()),
+                }
+            }
+        }
+        let pending = self.sender()?.pending()?;
+        Ok(Kicked { pending, stopped })
+    }
+
+    /// Takes back frames that were sent, into the pool; returns how many. The kernel sends no more when
+    /// none are taken back: call it now and then.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`]: frames before the wrong one are in the pool.
+    pub fn reap(&mut self) -> Result<u32, Fault> {
+        let ring = &mut self.rings.completion;
+        let count = ring.available()?;
+        let mut pool = self.memory.pool();
+        let mut taken = 0;
+        let mut wrong = None;
+        while taken < count && wrong.is_none() {
+            let entry = ring.peek(taken);
+            let found = self.memory.find(entry.address).map(|(index, _)| index);
+            match found.filter(|index| self.memory.change(*index, Owner::Sending, Owner::Pool)) {
+                Some(index) => pool.push(index),
+                None => wrong = Some(ring.bad(entry)),
+            }
+            taken += 1;
+        }
+        ring.release(taken);
+        wrong.map_or(Ok(taken), |wrong: Corrupt| Err(wrong.into()))
+    }
+
+    /// Waits until there is something, and says whether there is. It also wakes the kernel.
+    ///
+    /// # Errors
+    /// When the call fails for another reason than a signal.
+    pub fn wait(&self, what: Wait, limit: Duration) -> Result<bool, Error> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let flags = match what {
+            Wait::Receive => PollFlags::POLLIN,
+            Wait::Send => PollFlags::POLLOUT,
+        };
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.fd.as_fd(), flags)];
+        match poll(&mut fds, limit) {
+            Ok(count) => Ok(count > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::new("poll", Some(self.on), Errno(errno as i32))),
+        }
+    }
+
+    /// What was lost since the socket was opened. Linux 5.9 tells all of it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        const CALL: &str = "getsockopt XDP_STATISTICS";
+        let mut bytes = [0; 48];
+        let len = read(CALL, self.as_fd(), XDP_STATISTICS, &mut bytes);
+        let len = len.map_err(|refused| self.refused(refused))?;
+        let word = |at: usize| {
+            let bytes = bytes
+                .get(8 * at..8 * (at + 1))
+                .filter(|_| 8 * (at + 1) <= len)?;
+            bytes.first_chunk().map(|word| u64::from_ne_bytes(*word))
+        };
+        let always = |at| word(at).ok_or(Error::new(CALL, Some(self.on), Errno::EBADMSG));
+        Ok(Statistics {
+            dropped: always(0)?,
+            invalid_fill: always(1)?,
+            invalid_send: always(2)?,
+            receive_full: word(3),
+            fill_empty: word(4),
+            send_empty: word(5),
+        })
+    }
+
+    /// Whether packets are copied: the kernel's answer, also where [`Mode::Any`](super::Mode::Any) left
+    /// it the choice.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn copies(&self) -> Result<Copies, Error> {
+        const CALL: &str = "getsockopt XDP_OPTIONS";
+        let mut bytes = [0; 4];
+        let len = read(CALL, self.as_fd(), XDP_OPTIONS, &mut bytes);
+        if len.map_err(|refused| self.refused(refused))? != bytes.len() {
+            return Err(Error::new(CALL, Some(self.on), Errno::EBADMSG));
+        }
+        match u32::from_ne_bytes(bytes) & XDP_OPTIONS_ZEROCOPY {
+            0 => Ok(Copies::Each),
+            _ => Ok(Copies::None),
+        }
+    }
+
+    /// The calls of this socket do the driver's work, `budget` packets at a time, instead of
+    /// interrupts. Linux 5.11.
+    ///
+    /// # Errors
+    /// `EPERM` without `CAP_NET_ADMIN`; `ENOPROTOOPT` on older kernels.
+    pub fn busy_poll(&self, microseconds: u16, budget: u16) -> Result<(), Error> {
+        const SO_PREFER_BUSY_POLL: i32 = 69;
+        const SO_BUSY_POLL_BUDGET: i32 = 70;
+        for (option, value) in [
+            (SO_PREFER_BUSY_POLL, 1),
+            (libc::SO_BUSY_POLL, i32::from(microseconds)),
+            (SO_BUSY_POLL_BUDGET, i32::from(budget)),
+        ] {
+            // SAFETY: the kernel reads 4 bytes at `value`.
+            let answer = unsafe {
+                let value = std::ptr::from_ref(&value).cast();
+                libc::setsockopt(self.fd.as_raw_fd(), libc::SOL_SOCKET, option, value, 4)
+            };
+            if answer != 0 {
+                return Err(self.refused(Refused::last(BUSY_POLL)));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many frames are in the ring to receive into, and how many in that to send, that the kernel
+    /// has not looked at.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`].
+    pub fn waiting(&self) -> Result<[u32; 2], Fault> {
+        let send = self.rings.send.as_ref();
+        Ok([
+            self.rings.fill.pending()?,
+            send.map_or(Ok(0), Ring::pending)?,
+        ])
+    }
+
+    /// How many entries the rings have: to receive into, received, to send, sent.
+    #[must_use]
+    pub fn lengths(&self) -> [u32; 4] {
+        let len = |ring: &Option<Ring>| ring.as_ref().map_or(0, Ring::len);
+        [
+            self.rings.fill.len(),
+            len(&self.rings.receive),
+            len(&self.rings.send),
+            self.rings.completion.len(),
+        ]
+    }
+}
+
+/// The frame of a descriptor, if the kernel had it.
+#[inline]
+fn received(memory: &Arc<Memory>, entry: Entry) -> Option<Frame> {
+    let (index, start) = memory.find(entry.address)?;
+    // The rest of the packet would be in other frames; the kernel was told that we take none such.
+    let is_whole = entry.options & XDP_PKT_CONTD == 0;
+    let is_ours = is_whole && memory.change(index, Owner::Receiving, Owner::Value);
+    is_ours.then_some(())?;
+    Frame::holding(Arc::clone(memory), index, start, entry.len)
+}
+
+impl Drop for Socket {
+    /// What the kernel is certainly done with goes back into the pool.
+    fn drop(&mut self) {
+        let mut received = Vec::new();
+        // Rings that contradict themselves give nothing back, and nobody is left to be told.
+        while matches!(self.receive(&mut received, 256), Ok(1..)) {
+            received.clear();
+        }
+        let _ = self.reap();
+    }
+}
