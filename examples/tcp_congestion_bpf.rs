@@ -402,14 +402,26 @@ fn check(ours: &Ours, transfer: &Transfer) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Where each window is: seconds since the first one, and packets.
+/// Far more packets than the cable and its queue hold.
+///
+/// A kernel may pass over a call of a program, and then takes whatever stands on its stack for the
+/// answer: Linux before 6.1 if one call interrupts another, and some kernels while a process runs that
+/// they protect. A threshold that nobody chose makes such windows, until losses have halved them often
+/// enough.
+const NOBODYS: u32 = 1 << 12;
+
+/// Where each window is that the algorithm chose: seconds since the first one, and packets.
 fn points(transfer: &Transfer) -> Vec<(f64, u32)> {
     let first = transfer.windows.first().map_or(0, |window| window.time);
     let point = |window: &Window| {
         let since = Duration::from_nanos(window.time.saturating_sub(first));
         (since.as_secs_f64(), window.cwnd)
     };
-    transfer.windows.iter().map(point).collect()
+    let chosen = transfer
+        .windows
+        .iter()
+        .filter(|window| window.cwnd <= NOBODYS);
+    chosen.map(point).collect()
 }
 
 const WIDTH: u32 = 72;
@@ -435,7 +447,11 @@ fn draw(transfer: &Transfer) {
         let row = step(f64::from(cwnd) / f64::from(most), HEIGHT);
         rows[row as usize][step(time / end, WIDTH) as usize] = '*';
     }
+    let rest = transfer.windows.len() - points.len();
     println!("\n{}: packets in the window", transfer.name);
+    if rest > 0 {
+        println!("{rest} windows of more than {NOBODYS} packets are not drawn: nobody chose them");
+    }
     for (row, number) in rows.iter().rev().zip((0..=HEIGHT).rev()) {
         let line: String = row.iter().collect();
         println!("{:>5} |{}", most * number / HEIGHT, line.trim_end());
