@@ -173,8 +173,12 @@ rows! {
     MAP_UPDATE_ELEM, OF_FDS, EBADF, always, "no such object: the fd is closed or of another kind";
     MAP_UPDATE_ELEM, &[MapType::PROG_ARRAY], EINVAL, always,
         "no program, or of another type than those that use the map";
+    MAP_UPDATE_ELEM, SOCKETS, EBUSY, always,
+        "the socket is in a map with programs of the same kind: take it out there first";
+    MAP_UPDATE_ELEM, SOCKETS, ENOTSOCK, always, "that is no socket";
     MAP_UPDATE_ELEM, SOCKETS, EOPNOTSUPP, always,
-        "it takes established or listening TCP, bound UDP, and connected Unix sockets";
+        "it takes listening TCP, established whose peer has not closed, and without a parser bound UDP \
+         and connected Unix sockets";
     MAP_UPDATE_ELEM, &[MapType::DEVMAP, MapType::DEVMAP_HASH], EINVAL, always,
         "no such device in the network namespace of this thread, or no XDP_DEVMAP program";
     MAP_UPDATE_ELEM, &[MapType::CPUMAP], ENODEV, always, "this machine cannot have that CPU";

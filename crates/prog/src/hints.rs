@@ -333,6 +333,18 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     (
         "sockmap",
+        "BPF_LINK_CREATE",
+        Errno::EINVAL,
+        "no map of sockets: the programs go to a SOCKMAP or SOCKHASH",
+    ),
+    (
+        "sockmap",
+        "BPF_PROG_ATTACH",
+        Errno::EOPNOTSUPP,
+        "no map of sockets: the programs go to a SOCKMAP or SOCKHASH",
+    ),
+    (
+        "sockmap",
         "",
         Errno::EBUSY,
         "a map has one program of a kind and one kind of verdict: update the link that is there, or \

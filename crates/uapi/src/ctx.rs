@@ -72,7 +72,7 @@ crate::layout! {
         remote_ip6: [be32; 4],
         /// The socket's own IPv6 address.
         local_ip6: [be32; 4],
-        /// The peer's port; 16 bits in network order, so compare with `be16`.
+        /// The peer's port; four bytes in network order, so compare with `be32`.
         remote_port: u32,
         /// The socket's own port, in host order.
         local_port: u32,
@@ -138,7 +138,7 @@ crate::layout! {
         remote_ip6: [be32; 4],
         /// The socket's own IPv6 address.
         local_ip6: [be32; 4],
-        /// The peer's port; 16 bits in network order, so compare with `be16`.
+        /// The peer's port; four bytes in network order, so compare with `be32`.
         remote_port: u32,
         /// The socket's own port, in host order.
         local_port: u32,
@@ -190,7 +190,7 @@ crate::layout! {
         remote_ip6: [be32; 4],
         /// The socket's own IPv6 address.
         local_ip6: [be32; 4],
-        /// The peer's port; 16 bits in network order, so compare with `be16`.
+        /// The peer's port; four bytes in network order, so compare with `be32`.
         remote_port: u32,
         /// The socket's own port, in host order.
         local_port: u32,
