@@ -38,6 +38,23 @@
 //! ];
 //! # Program::new(ProgType::SOCK_OPS, "fill", code).unwrap();
 //! ```
+//!
+//! What the kernel does with the bytes:
+//!
+//! - Nobody slows a writer down whose bytes are sent on: what a slow reader has not taken waits in
+//!   the kernel's memory, however much it is. Only messages sent on with [`Direction::Egress`] wait
+//!   for room.
+//! - Bytes that wait are lost when the owner of the socket between closes it, and nobody is told.
+//! - Of a peer that is gone, the socket through which bytes are sent is told (`EPIPE`), not who wrote
+//!   them.
+//! - The end of a stream is judged too, as an empty message, unless there is a parser.
+//! - What a verdict sends on with [`Direction::Egress`] is a message of the socket that sends it: an
+//!   `SK_MSG` program of the same map judges it again.
+//! - A listening socket does not belong into a map with programs for what is received: who waits for
+//!   bytes of connections accepted from it is not woken.
+//! - A read that may wait answers `EAGAIN` nevertheless, if bytes came for which the verdict has yet
+//!   to be passed: ask again.
+//! - A socket has one place in maps whose programs are of the same kind.
 
 mod parser;
 
@@ -75,7 +92,8 @@ impl Direction {
 pub enum Otherwise {
     /// They go where they would go without the program.
     Pass,
-    /// They are lost to the receiver; a writer is told `EACCES`.
+    /// They are lost. Who wrote a message is told `EACCES`, from then on at every write: the program is
+    /// not asked again.
     Drop,
 }
 
@@ -110,6 +128,9 @@ pub fn redirect<K>(
 
 /// As [`redirect`], for bytes that a socket's owner writes: `msg` is the context of an `SK_MSG`
 /// verdict. Linux 4.17, for a `SOCKHASH` 4.18.
+///
+/// A program that judges a write in parts (`msg_apply_bytes`) cannot take the choice back: once a part
+/// was sent to another socket, `SK_PASS` sends the rest of the write there as well.
 pub fn redirect_message<K>(
     msg: Reg,
     sockets: &MapDef<K, u64>,
@@ -376,8 +397,8 @@ pub const TALLIES: u32 = 3;
 pub const ADDED: u32 = 0;
 /// Where it counts those for which there was no room.
 pub const FULL: u32 = 1;
-/// Where it counts those that the kernel refused for something else: another socket has the key
-/// (of another network namespace), or one of its programs does not go with what the socket has.
+/// Where it counts those that the kernel refused for something else: another socket has the key (of
+/// another network namespace), or this one is in another map with such programs.
 pub const REFUSED: u32 = 2;
 
 /// Puts the socket of a new connection into a `SOCKHASH` under its own [`TupleKey`], whoever opened
