@@ -6,6 +6,7 @@
 //! - [`kit`] holds ready fragments: packet walks, checksums, counters, rate limits.
 //! - [`asm`] builds, checks, prints and parses programs.
 //! - [`maps`] makes and uses maps; [`prog`] loads, explains, attaches, runs and lists programs.
+//! - [`splice`] joins TCP connections in the kernel, and is a proxy that does.
 //! - [`net`] makes network namespaces, devices, addresses and routes.
 //! - [`btf`] reads and builds BTF; [`sys`] is the kernel boundary itself.
 //! - [`uapi`] holds the kernel's facts: types, helpers, layouts.
@@ -16,6 +17,7 @@ pub use bpfsmith_btf as btf;
 pub use bpfsmith_maps as maps;
 pub use bpfsmith_net as net;
 pub use bpfsmith_prog as prog;
+pub use bpfsmith_splice as splice;
 pub use bpfsmith_sys as sys;
 pub use bpfsmith_uapi as uapi;
 pub use bpfsmith_uapi::record;

@@ -13,6 +13,24 @@ pub enum Interest {
     Read,
     /// Whenever the other side has made room since the last time.
     Room,
+    /// When the other side of a connection ends its stream or breaks off, told once. What it sends
+    /// before wakes nobody.
+    End,
+    /// Whenever something has come or room has been made since the last time, and as
+    /// [`End`](Interest::End).
+    Changes,
+}
+
+impl Interest {
+    fn flags(self) -> EpollFlags {
+        let end = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        match self {
+            Interest::Read => EpollFlags::EPOLLIN,
+            Interest::Room => EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
+            Interest::End => end,
+            Interest::Changes => end | EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+        }
+    }
 }
 
 /// A set of file descriptors to wait for.
@@ -49,13 +67,20 @@ impl Epoll {
     /// # Errors
     /// `EEXIST` when it is in there; `EPERM` when it cannot be waited for.
     pub fn add(&self, fd: BorrowedFd<'_>, interest: Interest, token: u64) -> Answer<()> {
-        let flags = match interest {
-            Interest::Read => EpollFlags::EPOLLIN,
-            Interest::Room => EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
-        };
-        let event = EpollEvent::new(flags, token);
+        let event = EpollEvent::new(interest.flags(), token);
         let added = self.0.add(fd, event);
         added.map_err(|errno| refused("epoll_ctl EPOLL_CTL_ADD", errno))
+    }
+
+    /// Waits for something else with a file descriptor that is in the set. What is there already
+    /// counts as new.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not in there.
+    pub fn change(&self, fd: BorrowedFd<'_>, interest: Interest, token: u64) -> Answer<()> {
+        let mut event = EpollEvent::new(interest.flags(), token);
+        let changed = self.0.modify(fd, &mut event);
+        changed.map_err(|errno| refused("epoll_ctl EPOLL_CTL_MOD", errno))
     }
 
     /// Takes a file descriptor out.

@@ -212,3 +212,145 @@ pub fn explain_netlink(socket: BorrowedFd<'_>) -> Answer<()> {
         1,
     )
 }
+
+/// How far a TCP connection is. Linux 4.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpProgress {
+    /// Its state.
+    pub state: TcpState,
+    /// Bytes that arrived in order. The end of the stream counts as one.
+    pub received: u64,
+    /// Bytes that the other side has acknowledged. At the side that connected, the connection itself
+    /// counts as one.
+    pub acked: u64,
+}
+
+/// The state of a TCP connection, as `TCP_INFO` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpState(pub u8);
+
+impl TcpState {
+    /// Both sides may send.
+    pub const ESTABLISHED: TcpState = TcpState(1);
+    /// This side has ended its stream, and that is not acknowledged.
+    pub const FIN_WAIT1: TcpState = TcpState(4);
+    /// This side has ended its stream.
+    pub const FIN_WAIT2: TcpState = TcpState(5);
+    /// The connection is over: ended both ways, or broken.
+    pub const CLOSE: TcpState = TcpState(7);
+    /// The other side has ended its stream.
+    pub const CLOSE_WAIT: TcpState = TcpState(8);
+    /// The other side has ended its stream, then this side, and that is not acknowledged.
+    pub const LAST_ACK: TcpState = TcpState(9);
+    /// Nobody is connected: the socket waits for connections.
+    pub const LISTEN: TcpState = TcpState(10);
+    /// Both sides have ended their streams at once.
+    pub const CLOSING: TcpState = TcpState(11);
+}
+
+/// How far a TCP connection is. Linux 4.1.
+///
+/// # Errors
+/// `EOPNOTSUPP` or `ENOPROTOOPT` for other protocols.
+pub fn tcp_progress(socket: BorrowedFd<'_>) -> Answer<TcpProgress> {
+    const CALL: &str = "getsockopt TCP_INFO";
+    // Where `struct tcp_info` has them; libc knows its older part only.
+    const ACKED: usize = 120;
+    const RECEIVED: usize = 128;
+    const SIZE: usize = 136;
+    let mut info = [0_u8; SIZE];
+    let mut len = 136;
+    // SAFETY: the kernel writes at most `len` bytes, which `info` has.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    if answer != 0 {
+        return Err(Refused::last(CALL));
+    }
+    let word = |at: usize| {
+        let bytes = info.get(at..).and_then(|bytes| bytes.first_chunk());
+        bytes.map(|bytes| u64::from_ne_bytes(*bytes))
+    };
+    match (word(ACKED), word(RECEIVED), info.first()) {
+        (Some(acked), Some(received), Some(&state)) if usize::try_from(len) == Ok(SIZE) => {
+            Ok(TcpProgress {
+                state: TcpState(state),
+                received,
+                acked,
+            })
+        }
+        _ => Err(Refused::because(CALL, Errno::EBADMSG)),
+    }
+}
+
+fn queued(call: &'static str, socket: BorrowedFd<'_>, request: libc::Ioctl) -> Answer<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: these requests write one `int`.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), request, &mut bytes) };
+    match (answer, u32::try_from(bytes)) {
+        (0, Ok(bytes)) => Ok(bytes),
+        (0, Err(_)) => Err(Refused::because(call, Errno::EBADMSG)),
+        _ => Err(Refused::last(call)),
+    }
+}
+
+/// How many bytes of a TCP connection wait to be read.
+///
+/// # Errors
+/// `EINVAL` for a socket that listens.
+pub fn unread(socket: BorrowedFd<'_>) -> Answer<u32> {
+    queued("ioctl SIOCINQ", socket, libc::FIONREAD)
+}
+
+/// How many bytes written to a TCP connection are not acknowledged, sent or not.
+///
+/// # Errors
+/// `EINVAL` for a socket that listens.
+pub fn unacked(socket: BorrowedFd<'_>) -> Answer<u32> {
+    queued("ioctl SIOCOUTQ", socket, libc::TIOCOUTQ)
+}
+
+/// Sets how many bytes must be there before a reader is woken; 1 is usual. At a TCP connection the
+/// kernel looks at once whether they are, and tells the reader, or the program that stands in for one.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn set_low_water(socket: BorrowedFd<'_>, bytes: u32) -> Answer<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set("setsockopt SO_RCVLOWAT", socket, libc::SO_RCVLOWAT, bytes)
+}
+
+/// Has the kernel reset the connection when the socket is closed, and forget what is not sent.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> Answer<()> {
+    const CALL: &str = "setsockopt SO_LINGER";
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let len = libc::socklen_t::try_from(size_of::<libc::linger>());
+    let len = len.map_err(|_| Refused::because(CALL, Errno::EINVAL))?;
+    // SAFETY: the kernel reads `len` bytes at `linger`.
+    let answer = unsafe {
+        let linger = std::ptr::from_ref(&linger).cast();
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            linger,
+            len,
+        )
+    };
+    match answer {
+        0 => Ok(()),
+        _ => Err(Refused::last(CALL)),
+    }
+}

@@ -1,0 +1,245 @@
+//! [`Splicer`]: the program and its maps.
+
+use crate::error::{Error, Refusal, Result, Side};
+use crate::joined::{Joined, NotJoined};
+use crate::program::{Flow, Tables, verdict};
+use bpfsmith_maps::{Map, ObjectMap, RingBuf};
+use bpfsmith_prog::target::Sockmap;
+use bpfsmith_prog::{Link, Load, Maps, Prog, Way};
+use bpfsmith_sys::Refused;
+use bpfsmith_sys::socket::{TcpState, set_low_water, tcp_progress};
+use bpfsmith_uapi::Errno;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// How large a [`Splicer`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How many pairs it holds at most. 4096 unless told otherwise.
+    pub pairs: u32,
+    /// How many bytes that a receiver has not acknowledged may wait in the kernel, for each
+    /// direction of a pair. Beyond that, bytes wait at the sender, and what had been sent by then is
+    /// copied by user space. Less than bandwidth times delay of the receiver's path is slow.
+    /// 4 MiB unless told otherwise.
+    pub ahead: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            pairs: 4096,
+            ahead: 4 << 20,
+        }
+    }
+}
+
+/// The verdict program with its maps. What it has joined keeps them alive.
+///
+/// Linux 5.13. It needs `CAP_BPF`, `CAP_NET_ADMIN` and `CAP_PERFMON`, or root, when it is made; and
+/// `CAP_NET_ADMIN` whenever a pair is joined.
+#[derive(Debug)]
+pub struct Splicer {
+    shared: Arc<Shared>,
+    behind: RingBuf,
+}
+
+/// What each joined pair needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    peers: ObjectMap<u64, u64>,
+    sources: ObjectMap<u64, u64>,
+    flows: Map<u64, Flow>,
+    taken: Map<u64, u64>,
+    settings: Settings,
+    link: Link,
+    prog: Prog,
+}
+
+impl Splicer {
+    /// Loads the program.
+    ///
+    /// # Errors
+    /// When the kernel refuses a map, the program or the attachment.
+    pub fn new(settings: Settings) -> Result<Splicer> {
+        let tables = Tables::new(settings.pairs.saturating_mul(2));
+        let program = verdict(&tables, settings.ahead)?;
+        let mut maps = Maps::of(&program)?;
+        let name = tables.sources.shape().name;
+        let sources = bpfsmith_maps::Handle::create(tables.sources.shape())?;
+        let hooked = sources.try_clone()?;
+        maps.insert(name, sources);
+        let hook = Sockmap::verdict(&hooked);
+        let prog = Load::new(&program).maps(&maps).to(&hook)?.load()?;
+        let link = prog.attach(&hook)?;
+        Ok(Splicer {
+            behind: maps.open(&tables.behind)?,
+            shared: Arc::new(Shared {
+                peers: maps.open(&tables.peers)?,
+                sources: maps.open(&tables.sources)?,
+                flows: maps.open(&tables.flows)?,
+                taken: maps.open(&tables.taken)?,
+                settings,
+                link,
+                prog,
+            }),
+        })
+    }
+
+    /// Joins two established connections: from now on the kernel gives to one what comes from the
+    /// other. What had come before and was not read goes first.
+    ///
+    /// The pair has to be looked after: [`Joined::advance`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the kernel does not take the pair; the sockets come back with it, as
+    /// they were but for being non-blocking.
+    pub fn join(
+        &self,
+        first: TcpStream,
+        second: TcpStream,
+    ) -> std::result::Result<Joined, NotJoined> {
+        Joined::new(&self.shared, [first, second])
+    }
+
+    /// Hands the cookies of sockets to the callback whose receivers are too far behind: the
+    /// [`Joined`] that has one of these [`cookies`](Joined::cookies) wants [`Joined::fell_behind`].
+    /// To be called when [`AsFd`] is ready to be read.
+    ///
+    /// # Errors
+    /// When somebody else wrote into the ring of the cookies.
+    pub fn behind(&mut self, mut each: impl FnMut(u64)) -> Result<()> {
+        self.behind.for_each(|cookie: &u64| each(*cookie))?;
+        Ok(())
+    }
+
+    /// How the program is attached: by a link since Linux 6.10.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.shared.link.way()
+    }
+
+    /// The verdict program.
+    #[must_use]
+    pub fn prog(&self) -> &Prog {
+        &self.shared.prog
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.shared.settings
+    }
+
+    /// How many entries each of its maps of sockets and flows has: `peers`, `sources`, `flows`,
+    /// `taken`. All are 0 when nothing is joined.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn entries(&self) -> Result<[usize; 4]> {
+        let shared = &self.shared;
+        let mut counts = [0; 4];
+        let [peers, sources, flows, taken] = &mut counts;
+        for key in shared.peers.keys() {
+            key?;
+            *peers += 1;
+        }
+        for key in shared.sources.keys() {
+            key?;
+            *sources += 1;
+        }
+        for key in shared.flows.keys() {
+            key?;
+            *flows += 1;
+        }
+        for key in shared.taken.keys() {
+            key?;
+            *taken += 1;
+        }
+        Ok(counts)
+    }
+}
+
+impl AsFd for Splicer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.behind.as_fd()
+    }
+}
+
+impl Shared {
+    /// Has the bytes of the socket with this cookie go to that peer, once they flow.
+    pub(crate) fn pair(&self, side: Side, cookie: u64, peer: &TcpStream) -> Result<()> {
+        let done = self.peers.set(&cookie, peer);
+        done.map_err(|error| self.explain(error, side.other(), peer))
+    }
+
+    /// Has the bytes of a socket flow, those that are there first.
+    pub(crate) fn start(
+        &self,
+        side: Side,
+        cookie: u64,
+        socket: &TcpStream,
+        queued: u64,
+    ) -> Result<()> {
+        let flow = Flow {
+            sent_on: queued,
+            ..Flow::default()
+        };
+        self.flows.update(&cookie, &flow)?;
+        let done = self.sources.set(&cookie, socket);
+        done.map_err(|error| self.explain(error, side, socket))?;
+        // The kernel runs the program when something comes, and what is there has come before.
+        set_low_water(socket.as_fd(), 1)?;
+        Ok(())
+    }
+
+    /// How far a flow is.
+    pub(crate) fn flow(&self, cookie: u64) -> Result<Flow> {
+        let gone = || Refused {
+            call: "look up a flow",
+            errno: Errno::ENOENT,
+        };
+        Ok(self.flows.lookup(&cookie)?.ok_or_else(gone)?)
+    }
+
+    /// Says that so much of what was left to user space is with the receiver's socket.
+    pub(crate) fn take(&self, cookie: u64, bytes: u64) -> Result<()> {
+        Ok(self.taken.update(&cookie, &bytes)?)
+    }
+
+    /// Forgets a socket.
+    pub(crate) fn forget(&self, cookie: u64) -> Result<()> {
+        self.sources.delete(&cookie)?;
+        self.peers.delete(&cookie)?;
+        self.flows.delete(&cookie)?;
+        self.taken.delete(&cookie)?;
+        Ok(())
+    }
+
+    fn explain(&self, error: bpfsmith_maps::Error, side: Side, socket: &TcpStream) -> Error {
+        /// Errors that are about the socket, or about the room for it.
+        const OF_SOCKETS: [Errno; 6] = [
+            Errno::E2BIG,
+            Errno::EOPNOTSUPP,
+            Errno::ENOTSUPP,
+            Errno::EBUSY,
+            Errno::EINVAL,
+            Errno::ENOMEM,
+        ];
+        match error.errno() {
+            Some(errno) if OF_SOCKETS.contains(&errno) => Error::Refused(Refusal {
+                side,
+                errno,
+                state: state(socket),
+                pairs: self.settings.pairs,
+            }),
+            _ => Error::Map(error),
+        }
+    }
+}
+
+fn state(socket: &TcpStream) -> Option<TcpState> {
+    tcp_progress(socket.as_fd())
+        .ok()
+        .map(|progress| progress.state)
+}
