@@ -102,6 +102,10 @@ operations! {
     READ_FEATURES = "ETHTOOL_MSG_FEATURES_GET";
     /// Switch features of a device.
     SET_FEATURES = "ETHTOOL_MSG_FEATURES_SET";
+    /// Look at what a device does for XDP.
+    READ_XDP_FEATURES = "NETDEV_CMD_DEV_GET";
+    /// See whether frames that XDP programs send arrive.
+    CHECK_XDP = "check XDP of";
 }
 
 impl fmt::Display for Operation {
@@ -200,6 +204,14 @@ pub enum Reason {
     Fixed {
         /// The kernel's name of the feature.
         feature: String,
+    },
+    /// Frames that XDP programs send to the device are dropped.
+    #[error("frames sent to it by {action} are dropped ({advice})")]
+    TakesNoFrames {
+        /// How they are sent: `XDP_REDIRECT` or `XDP_TX`.
+        action: &'static str,
+        /// What to switch on.
+        advice: &'static str,
     },
 }
 

@@ -1,16 +1,12 @@
 //! Offloads of devices: what a device does for the kernel, switched on and off.
 
 use crate::error::{Error, Operation, Reason};
+use crate::genl::{family, request};
 use crate::ns::NetNs;
 use crate::socket::Netlink;
 use crate::types::IfIndex;
 use crate::wire::{Attr, Frame, Malformed, Message};
 use std::collections::BTreeSet;
-
-const GENL_ID_CTRL: u16 = 0x10;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
 const ETHTOOL_MSG_FEATURES_SET: u8 = 12;
@@ -120,11 +116,6 @@ pub struct Ethtool {
     family: u16,
 }
 
-/// The header of generic netlink: a command and the version that all families have.
-fn request(family: u16, command: u8) -> Message {
-    Message::new(family, 0).fixed(&[command, 1, 0, 0])
-}
-
 impl Ethtool {
     /// Opens the socket in the namespace of this thread.
     ///
@@ -133,17 +124,7 @@ impl Ethtool {
     /// `ENOENT` when the kernel has no such family.
     pub fn open() -> Result<Ethtool, Error> {
         let netlink = Netlink::open_generic()?;
-        let message =
-            request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY).str(CTRL_ATTR_FAMILY_NAME, "ethtool");
-        let family = netlink.ask(Operation::READ_FAMILY, "\"ethtool\"", message, |frame| {
-            let (_, attrs) = frame.split::<4>()?;
-            let id = attrs.find_kind(CTRL_ATTR_FAMILY_ID)?;
-            id.ok_or(Malformed {
-                what: "a family has no number",
-                at: 0,
-            })?
-            .u16()
-        })?;
+        let family = family(&netlink, "ethtool")?;
         Ok(Ethtool { netlink, family })
     }
 

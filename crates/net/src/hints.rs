@@ -56,7 +56,8 @@ hints! {
     "RTM_NEWTFILTER", EBADF, "" => "the fd is no loaded program";
     "RTM_", EEXIST, "" => "it exists already; replace it or delete it first";
     "ETHTOOL_", EOPNOTSUPP, "" => "the device or this kernel has no such feature";
-    "CTRL_CMD_GETFAMILY", ENOENT, "" => "this kernel is built without that family";
+    "NETDEV_CMD_DEV_GET", ENODEV, "" => "no such device in this namespace; numbers of devices mean nothing in another one";
+    "CTRL_CMD_GETFAMILY", ENOENT, "" => "this kernel is built without that family, or too old: ethtool needs Linux 5.8, netdev Linux 6.3";
     "", EPERM, "" => "needs CAP_NET_ADMIN in that network namespace";
 }
 

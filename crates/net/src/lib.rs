@@ -4,7 +4,8 @@
 //! - [`Netlink`] asks the kernel: [`links`](Netlink::links), [`add_link`](Netlink::add_link),
 //!   [`add_address`](Netlink::add_address), [`add_route`](Netlink::add_route),
 //!   [`add_neighbour`](Netlink::add_neighbour), [`attach_xdp`](Netlink::attach_xdp),
-//!   [`add_filter`](Netlink::add_filter) and their kin. [`Ethtool`] switches offloads.
+//!   [`add_filter`](Netlink::add_filter) and their kin. [`Ethtool`] switches offloads, [`NetDev`] tells what
+//!   devices do for XDP.
 //! - [`Error`] names the request, the object, the error number and the kernel's own sentence.
 //! - [`wire`] is the format beneath, for requests that are not here.
 //!
@@ -30,6 +31,7 @@
 pub mod addr;
 mod error;
 mod ethtool;
+mod genl;
 mod hints;
 #[cfg(test)]
 mod hostile;
@@ -37,6 +39,7 @@ mod link;
 mod neigh;
 mod ns;
 mod nsid;
+mod redirect;
 mod route;
 mod socket;
 mod sysctl;
@@ -53,6 +56,7 @@ pub use ethtool::{Ethtool, Feature, Features};
 pub use link::{Device, Kind, Link, LinkFlags, MacvlanMode, OperState, Peer, Vxlan};
 pub use neigh::{Neighbour, NeighbourState};
 pub use ns::{NetNs, NetNsId};
+pub use redirect::{By, NetDev, XdpFeatures, redirect_advice, xdp_act};
 pub use route::{Route, RouteKind, RouteTable};
 pub use socket::Netlink;
 pub use tc::{Filter, FilterId, Qdisc, Tbf, TcParent};

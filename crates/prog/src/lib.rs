@@ -6,6 +6,7 @@
 //! | load | [`Load`], which gives a [`Prog`] |
 //! | know why not | [`Error`], [`blame`] |
 //! | attach | [`Prog::attach`] with a [`Target`](target::Target), which gives a [`Link`] |
+//! | send frames to devices of a namespace | [`Ports`] |
 //! | see what is loaded | [`list`] |
 //! | find a function in a program or library | [`elf`] |
 //! | know the running kernel's types | [`kernel`] |
@@ -28,6 +29,7 @@ mod ksyms;
 mod link;
 mod load;
 mod maps;
+mod ports;
 mod prog;
 mod resolve;
 mod run;
@@ -39,6 +41,7 @@ pub use error::{Error, Kernel, Result};
 pub use link::{Link, Way};
 pub use load::{Account, Lines, Load};
 pub use maps::Maps;
+pub use ports::{Asked, Ports};
 pub use prog::Prog;
 pub use run::{Outcome, Run};
 pub use source::NoSource;

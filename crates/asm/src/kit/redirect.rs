@@ -32,6 +32,7 @@ use crate::dsl::*;
 use crate::helper::{Argument, kind};
 use crate::kit::hash::jhash_3words;
 use crate::kit::packet::{self, Packet};
+use bpfsmith_uapi::flags::redirect::{BPF_F_BROADCAST, BPF_F_EXCLUDE_INGRESS};
 
 /// What becomes of a frame for which a map has no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,26 @@ pub fn to_map<'a, V>(
         index,
         otherwise.action()
     )]
+}
+
+/// Whether a frame that goes to all devices of a map also goes to the one that received it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// It does not, as a switch has it.
+    Excluded,
+    /// It does, if the map has that device.
+    Included,
+}
+
+/// Sends a copy of the frame to each device of the map; R0 is the action to return, which is always
+/// `XDP_REDIRECT`: a device map without entries drops the frame, and a device that takes no
+/// redirected frames gets no copy, both without a word. Clobbers R0 to R5. Linux 5.13.
+pub fn broadcast<V>(map: &MapDef<u32, V>, ingress: Ingress) -> Code {
+    let flags = match ingress {
+        Ingress::Excluded => BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS,
+        Ingress::Included => BPF_F_BROADCAST,
+    };
+    code![redirect_map(map, 0, flags)]
 }
 
 /// Takes the next of `places` numbers from 0 on: R0 becomes the number. `turns` is a per-CPU array
