@@ -8,6 +8,7 @@
 //! - [`maps`] makes and uses maps; [`prog`] loads, explains, attaches, runs and lists programs.
 //! - [`splice`] joins TCP connections in the kernel, and is a proxy that does.
 //! - [`net`] makes network namespaces, devices, addresses and routes.
+//! - [`steer`] gives prefixes and ports to sockets, changed while it runs.
 //! - [`btf`] reads and builds BTF; [`sys`] is the kernel boundary itself.
 //! - [`uapi`] holds the kernel's facts: types, helpers, layouts.
 
@@ -18,6 +19,7 @@ pub use bpfsmith_maps as maps;
 pub use bpfsmith_net as net;
 pub use bpfsmith_prog as prog;
 pub use bpfsmith_splice as splice;
+pub use bpfsmith_steer as steer;
 pub use bpfsmith_sys as sys;
 pub use bpfsmith_uapi as uapi;
 pub use bpfsmith_uapi::record;

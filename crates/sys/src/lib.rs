@@ -20,6 +20,7 @@
 //! | read and write ring buffers | [`ring`], [`user_ring`] |
 //! | open perf events, read their rings | [`perf`], [`perf_ring`] |
 //! | put programs on sockets | [`socket`] |
+//! | pass descriptors to another process | [`pass`] |
 //! | receive and send frames past the network stack | [`xsk`] |
 //! | wait for several of them | [`epoll`] |
 
@@ -41,6 +42,7 @@ pub mod misc;
 pub mod mmap;
 pub mod mount;
 pub mod object;
+pub mod pass;
 pub mod perf;
 pub mod perf_ring;
 pub mod prog;

@@ -130,6 +130,22 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> Answer<u64> {
     read("getsockopt SO_NETNS_COOKIE", socket, SO_NETNS_COOKIE)
 }
 
+/// The family of a socket, such as `AF_INET6`. Linux 2.6.32.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn family(socket: BorrowedFd<'_>) -> Answer<u32> {
+    read("getsockopt SO_DOMAIN", socket, libc::SO_DOMAIN)
+}
+
+/// The protocol of a socket, such as `IPPROTO_TCP`. Linux 2.6.32.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn protocol(socket: BorrowedFd<'_>) -> Answer<u32> {
+    read("getsockopt SO_PROTOCOL", socket, libc::SO_PROTOCOL)
+}
+
 /// The CPU that processed the last packet of a socket; `None` before the first one.
 ///
 /// # Errors
