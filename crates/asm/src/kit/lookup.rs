@@ -196,14 +196,14 @@ pub fn port(ctx: Reg, end: End, ports: RangeInclusive<u16>, scratch: Reg, other:
 }
 
 /// The plain number in `port` is one of these; else jumps to `other`.
-pub(super) fn within(ports: RangeInclusive<u16>, port: Reg, other: Label) -> Code {
+pub(super) fn within(ports: RangeInclusive<u16>, port: Reg, other: Label) -> Vec<Insn> {
     let (first, last) = (*ports.start(), *ports.end());
     // There is always a jump, so that `other` is never a place without a way to it.
     match (first, last) {
-        _ if first == last => code![jne(port, i32::from(first), other)],
-        (0, _) => code![jgt(port, i32::from(last), other)],
-        (_, u16::MAX) => code![jlt(port, i32::from(first), other)],
-        _ => code![
+        _ if first == last => vec![jne(port, i32::from(first), other)],
+        (0, _) => vec![jgt(port, i32::from(last), other)],
+        (_, u16::MAX) => vec![jlt(port, i32::from(first), other)],
+        _ => vec![
             jlt(port, i32::from(first), other),
             jgt(port, i32::from(last), other),
         ],
