@@ -22,6 +22,8 @@ example!(hello_listing, "../examples/hello_listing.rs");
 example!(packet_histogram, "../examples/packet_histogram.rs");
 example!(process_tree, "../examples/process_tree.rs");
 example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
+example!(sk_msg_bypass, "../examples/sk_msg_bypass.rs");
+example!(sockmap_echo, "../examples/sockmap_echo.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
@@ -84,6 +86,18 @@ fn cgroup_connect_log() {
 #[test]
 fn sk_lookup_steering() {
     assert_snapshot!(listing(&sk_lookup_steering::program()));
+}
+
+#[test]
+fn sockmap_echo() {
+    assert_snapshot!("sockmap_echo_parser", listing(&sockmap_echo::parser()));
+    assert_snapshot!("sockmap_echo", listing(&sockmap_echo::program()));
+}
+
+#[test]
+fn sk_msg_bypass() {
+    assert_snapshot!("sk_msg_bypass_collect", listing(&sk_msg_bypass::collect()));
+    assert_snapshot!("sk_msg_bypass", listing(&sk_msg_bypass::program()));
 }
 
 #[test]
