@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the machine takes for its own, though it has none of it.
 const OURS: [&str; 4] = [
@@ -188,12 +188,27 @@ pub(crate) fn drain(listener: &TcpListener, count: &AtomicU32, stop: &AtomicBool
     }
 }
 
-/// That many connections one after the other, to the addresses in turn; what failed.
-pub(crate) fn connect_often(node: &Node, to: &[SocketAddr], times: u32) -> Vec<String> {
+/// Connections one after the other, to the addresses in turn, until there are enough; what failed.
+pub(crate) fn connect_until(
+    node: &Node,
+    to: &[SocketAddr],
+    made: &AtomicU32,
+    enough: &AtomicBool,
+) -> Vec<String> {
     let all = || {
-        let turns = to.iter().cycle().take(times as usize);
-        let failed = turns.filter_map(|to| TcpStream::connect(to).err());
-        failed.map(|error| error.to_string()).collect()
+        let mut failed = Vec::new();
+        for to in to.iter().cycle() {
+            if enough.load(Ordering::Acquire) || failed.len() > 9 {
+                break;
+            }
+            match TcpStream::connect(to) {
+                Ok(_) => {
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        failed
     };
     node.run(all).unwrap()
 }
