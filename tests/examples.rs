@@ -28,8 +28,10 @@ example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
+example!(xdp_broadcast, "../examples/xdp_broadcast.rs");
 example!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+example!(xsk_receive, "../examples/xsk_receive.rs");
 
 /// A program without warnings, as its stable listing.
 #[track_caller]
@@ -71,6 +73,17 @@ fn xdp_cpumap_lb() {
     for (event, counts) in EVENTS {
         assert_snapshot!(event, listing(&told(event, counts)));
     }
+}
+
+#[test]
+fn xdp_broadcast() {
+    assert_snapshot!("xdp_broadcast_hub", listing(&xdp_broadcast::program()));
+    assert_snapshot!("xdp_broadcast_leaving", listing(&xdp_broadcast::leaving()));
+}
+
+#[test]
+fn xsk_receive() {
+    assert_snapshot!(listing(&xsk_receive::program()));
 }
 
 #[test]

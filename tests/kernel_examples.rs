@@ -32,8 +32,10 @@ example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
+example!(xdp_broadcast, "../examples/xdp_broadcast.rs");
 example!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
 example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+example!(xsk_receive, "../examples/xsk_receive.rs");
 
 chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
 chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
@@ -78,6 +80,18 @@ fn xdp_drop_counter() {
 fn xdp_cpumap_lb() {
     needs!(Root, NetNs, Veth, XdpLink, CpumapProg, TpBtf);
     works(xdp_cpumap_lb::run());
+}
+
+#[test]
+fn xdp_broadcast() {
+    needs!(Root, NetNs, Veth, XdpLink, DevmapHash, DevmapProg);
+    works(xdp_broadcast::run());
+}
+
+#[test]
+fn xsk_receive() {
+    needs!(Root, NetNs, Veth, XdpLink, Xsk);
+    works(xsk_receive::run());
 }
 
 #[test]
