@@ -77,12 +77,13 @@ impl Joined {
     pub(crate) fn new(
         shared: &Arc<Shared>,
         streams: [TcpStream; 2],
+        entered: Option<(u64, u32)>,
     ) -> std::result::Result<Joined, NotJoined> {
         let ends = match prepare(streams) {
             Ok(ends) => ends,
             Err(failed) => return Err(*failed),
         };
-        match Joined::enter(shared, &ends) {
+        match Joined::enter(shared, &ends, entered) {
             Ok(directions) => Ok(Joined {
                 ends,
                 directions,
@@ -102,18 +103,26 @@ impl Joined {
     }
 
     /// First both know where their bytes go, then bytes flow: none finds its way closed.
-    fn enter(shared: &Shared, ends: &[End; 2]) -> Result<[Direction; 2]> {
+    /// The first one may have been entered before, when this much of its stream was read and unread.
+    fn enter(
+        shared: &Shared,
+        ends: &[End; 2],
+        entered: Option<(u64, u32)>,
+    ) -> Result<[Direction; 2]> {
         let [first, second] = ends;
-        let read = [
-            consumed(&first.stream)?,
-            consumed(&second.stream)?,
-        ];
+        let read = match entered {
+            Some(read) => read,
+            None => consumed(&first.stream)?,
+        };
+        let read = [read, consumed(&second.stream)?];
         shared.pair(Side::First, first.cookie, &second.stream)?;
-        shared.pair(Side::Second, second.cookie, &first.stream)?;
-        Ok([
-            Direction::start(Side::First, ends, read[0], shared)?,
-            Direction::start(Side::Second, ends, read[1], shared)?,
-        ])
+        if entered.is_none() {
+            shared.pair(Side::Second, second.cookie, &first.stream)?;
+        }
+        // The second one mostly answers the first: it must not have ended before it flows.
+        let back = Direction::start(Side::Second, ends, read[1], shared)?;
+        let there = Direction::start(Side::First, ends, read[0], shared)?;
+        Ok([there, back])
     }
 
     /// A pair whose bytes are copied in user space: for what the kernel does not take. It is driven

@@ -18,4 +18,4 @@ pub use error::{Error, Refusal, Result, Side, Why};
 pub use joined::{Joined, Next, NotJoined, Outcome, Way};
 pub use program::{Flow, Tables, verdict};
 pub use proxy::{Counters, Proxy, Stopper, Tally};
-pub use splicer::{Settings, Splicer};
+pub use splicer::{Expected, Settings, Splicer};

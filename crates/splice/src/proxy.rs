@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result, Side};
 use crate::joined::{Joined, Next, Way};
-use crate::splicer::Splicer;
+use crate::splicer::{Expected, Splicer};
 use bpfsmith_sys::epoll::{Epoll, Interest};
 use bpfsmith_sys::socket::reset_on_close;
 use std::cmp::Reverse;
@@ -56,12 +56,18 @@ pub struct Proxy {
 #[derive(Debug)]
 enum Slot {
     /// The connection to the target is under way.
-    Connecting {
-        client: TcpStream,
-        target: TcpStream,
-    },
+    Connecting(Connecting),
     /// Both are there.
     Joined(Box<Joined>),
+}
+
+/// A client whose target is not reached yet.
+#[derive(Debug)]
+struct Connecting {
+    client: TcpStream,
+    target: TcpStream,
+    /// The client is entered already, if the kernel takes it.
+    expected: Option<Expected>,
 }
 
 /// Whether the listener is waited for.
@@ -239,7 +245,17 @@ impl Proxy {
         });
         self.epoll
             .add(target.as_fd(), Interest::Changes, token(slot, Side::Second))?;
-        self.put(slot, Slot::Connecting { client, target });
+        // If that is refused, so will be the pair: it is counted there.
+        let expected = self
+            .splicer
+            .as_ref()
+            .and_then(|splicer| splicer.expect(&client, &target).ok());
+        let connecting = Connecting {
+            client,
+            target,
+            expected,
+        };
+        self.put(slot, Slot::Connecting(connecting));
         Counters::add(&self.counters.open, 1);
         Ok(())
     }
@@ -253,39 +269,48 @@ impl Proxy {
     fn advance(&mut self, slot: usize) -> Result<()> {
         match self.slots.get_mut(slot).and_then(Option::take) {
             None => Ok(()),
-            Some(Slot::Connecting { client, target }) => self.connected(slot, client, target),
+            Some(Slot::Connecting(connecting)) => self.connected(slot, connecting),
             Some(Slot::Joined(joined)) => self.look_after(slot, joined),
         }
     }
 
-    fn connected(&mut self, slot: usize, client: TcpStream, target: TcpStream) -> Result<()> {
-        match connect::is_done(&target) {
+    fn connected(&mut self, slot: usize, connecting: Connecting) -> Result<()> {
+        match connect::is_done(&connecting.target) {
             Ok(true) => {
-                self.epoll.remove(target.as_fd())?;
-                self.join(slot, client, target)
+                self.epoll.remove(connecting.target.as_fd())?;
+                self.join(slot, connecting)
             }
             Ok(false) => {
-                self.put(slot, Slot::Connecting { client, target });
+                self.put(slot, Slot::Connecting(connecting));
                 Ok(())
             }
             Err(_) => {
                 Counters::add(&self.counters.unreachable, 1);
                 // As above.
-                let _ = reset_on_close(client.as_fd());
+                let _ = reset_on_close(connecting.client.as_fd());
                 self.release(slot);
                 Ok(())
             }
         }
     }
 
-    fn join(&mut self, slot: usize, client: TcpStream, target: TcpStream) -> Result<()> {
+    fn join(&mut self, slot: usize, connecting: Connecting) -> Result<()> {
+        let Connecting {
+            client,
+            target,
+            expected,
+        } = connecting;
         for stream in [&client, &target] {
             // A broken connection refuses, which it will say again.
             let _ = stream.set_nodelay(true);
         }
-        let joined = match &self.splicer {
-            None => Joined::copying(client, target),
-            Some(splicer) => splicer.join(client, target).or_else(|not| {
+        let joined = match (&self.splicer, expected) {
+            (None, _) => Joined::copying(client, target),
+            (Some(splicer), expected) => match expected {
+                Some(expected) => expected.join(client, target),
+                None => splicer.join(client, target),
+            }
+            .or_else(|not| {
                 self.counters.refused(&not.error);
                 let [client, target] = not.streams;
                 Joined::copying(client, target)
@@ -356,7 +381,7 @@ impl Proxy {
         for slot in 0..self.slots.len() {
             match self.slots.get_mut(slot).and_then(Option::take) {
                 None => {}
-                Some(Slot::Connecting { client, .. }) => {
+                Some(Slot::Connecting(Connecting { client, .. })) => {
                     // As above.
                     let _ = reset_on_close(client.as_fd());
                     self.release(slot);

@@ -1,13 +1,14 @@
 //! [`Splicer`]: the program and its maps.
 
 use crate::error::{Error, Refusal, Result, Side};
+use crate::flow::consumed;
 use crate::joined::{Joined, NotJoined};
 use crate::program::{Flow, Tables, verdict};
 use bpfsmith_maps::{Map, ObjectMap, RingBuf};
 use bpfsmith_prog::target::Sockmap;
 use bpfsmith_prog::{Link, Load, Maps, Prog, Way};
 use bpfsmith_sys::Refused;
-use bpfsmith_sys::socket::{TcpState, set_low_water, tcp_progress};
+use bpfsmith_sys::socket::{TcpState, cookie, set_low_water, tcp_progress};
 use bpfsmith_uapi::Errno;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -99,7 +100,30 @@ impl Splicer {
         first: TcpStream,
         second: TcpStream,
     ) -> std::result::Result<Joined, NotJoined> {
-        Joined::new(&self.shared, [first, second])
+        Joined::new(&self.shared, [first, second], None)
+    }
+
+    /// Enters a connection before the other one stands, which is under way: then it may be joined
+    /// even if the other side ends its stream meanwhile. What it sent is copied in user space then,
+    /// what it receives is not.
+    ///
+    /// Nobody may read from it before [`Expected::join`].
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the kernel does not take the connection.
+    pub fn expect(&self, first: &TcpStream, second: &TcpStream) -> Result<Expected> {
+        let cookies = [
+            cookie(first.as_fd())?,
+            cookie(second.as_fd())?,
+        ];
+        // The kernel does not tell any more once the socket is entered.
+        let read = consumed(first)?;
+        self.shared.pair(Side::Second, cookies[1], first)?;
+        Ok(Expected {
+            shared: Some(Arc::clone(&self.shared)),
+            cookies,
+            read,
+        })
     }
 
     /// Hands the cookies of sockets to the callback whose receivers are too far behind: the
@@ -157,6 +181,53 @@ impl Splicer {
             *taken += 1;
         }
         Ok(counts)
+    }
+}
+
+/// A connection that is entered and waits for the one to be joined with.
+#[derive(Debug)]
+pub struct Expected {
+    shared: Option<Arc<Shared>>,
+    cookies: [u64; 2],
+    read: (u64, u32),
+}
+
+impl Expected {
+    /// As [`Splicer::join`], with the sockets that were entered.
+    ///
+    /// # Errors
+    /// As there; besides, `EINVAL` when these are others.
+    pub fn join(
+        mut self,
+        first: TcpStream,
+        second: TcpStream,
+    ) -> std::result::Result<Joined, NotJoined> {
+        let are = [
+            cookie(first.as_fd()),
+            cookie(second.as_fd()),
+        ];
+        let shared = match self.shared.take() {
+            Some(shared) if are == self.cookies.map(Ok) => shared,
+            shared => {
+                self.shared = shared;
+                let error = Error::Socket(Refused {
+                    call: "join other sockets than were entered",
+                    errno: Errno::EINVAL,
+                });
+                let streams = [first, second];
+                return Err(NotJoined { streams, error });
+            }
+        };
+        Joined::new(&shared, [first, second], Some(self.read))
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            // An entry that stays would be of a cookie that no socket has again.
+            let _ = self.cookies.iter().try_for_each(|it| shared.forget(*it));
+        }
     }
 }
 

@@ -1,13 +1,13 @@
-//! Many connections at once.
+//! A thousand connections at once, both ways, each byte compared at both ends.
 #![expect(clippy::unwrap_used, reason = "a test says by a panic that it failed")]
 
-#[expect(unreachable_pub, reason = "shared by test programs")]
+#[expect(unreachable_pub, dead_code, reason = "shared by test programs")]
 mod rig;
 
-use bpfsmith_gate::{is_slow, needs};
+use bpfsmith_gate::{deadline, is_slow, needs};
 use bpfsmith_net::Chain;
 use bpfsmith_splice::Settings;
-use rig::{By, Ends, Random, Running, Stream, Talk, converse};
+use rig::{By, Ends, LIMIT, Random, Running, Stream, Talk, converse, sockets};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 fn talks(count: usize, largest: u64, total: u64) -> Vec<Talk> {
@@ -81,8 +81,24 @@ fn a_thousand_at_once() {
             .unwrap();
         let tally = running.idle();
         println!("{:?} {tally:#?}", start.elapsed());
+        let wanted: u64 = talks.iter().map(|it| it.up.len + it.down.len + 32).sum();
+        assert_eq!(
+            (tally.ended, tally.broken, tally.failed),
+            (u64::try_from(count).unwrap(), 0, 0)
+        );
+        assert_eq!(tally.bytes_spliced + tally.bytes_copied, wanted);
+        // Of all the machines' sockets, listeners are left, and what waits for late packets.
+        for (node, listeners) in [
+            (&net.client.node, 0),
+            (&net.proxy.node, 1),
+            (&net.server.node, 1),
+        ] {
+            deadline(LIMIT, || {
+                let left = node.run(sockets).unwrap();
+                (left.in_use == listeners && left.orphans == 0).then_some(())
+            });
+        }
         let proxy = running.stop();
         assert_eq!(proxy.splicer().unwrap().entries().unwrap(), [0; 4]);
-        assert_eq!(tally.ended, u64::try_from(count).unwrap());
     }
 }

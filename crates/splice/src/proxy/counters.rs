@@ -39,13 +39,12 @@ counters! {
     open,
     /// Pairs whose bytes the kernel moves.
     spliced,
-    /// Pairs whose bytes are copied, because the proxy copies, or the kernel did not take them; those
-    /// among them of which user space had read a part.
+    /// Pairs whose bytes are copied one way or both, because the proxy copies, or the kernel did not
+    /// take them, or a stream ended before both connections stood.
     copied,
     /// Of these, pairs for which the maps had no room.
     full,
-    /// And pairs that the kernel did not take for another reason, such as the end of a stream before
-    /// both connections stood.
+    /// And pairs that the kernel did not take for another reason.
     refused,
     /// Connections whose target could not be reached.
     unreachable,

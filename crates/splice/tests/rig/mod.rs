@@ -325,7 +325,6 @@ pub struct Running {
 #[derive(Clone, Copy, Debug)]
 pub enum By {
     Kernel(Settings),
-    #[allow(dead_code, reason = "not each test program compares")]
     User,
 }
 
@@ -391,5 +390,33 @@ impl Drop for Running {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// TCP sockets of the calling thread's network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// Those with an owner, of both families.
+    pub in_use: u64,
+    /// Those that were closed and still send.
+    pub orphans: u64,
+    /// Those that wait for late packets.
+    pub time_wait: u64,
+}
+
+/// Counts them.
+pub fn sockets() -> Sockets {
+    let read =
+        |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap();
+    let number = |text: &str, line: &str, word: &str| -> u64 {
+        let line = text.lines().find(|it| it.starts_with(line)).unwrap();
+        let mut words = line.split_whitespace().skip_while(|it| *it != word);
+        words.nth(1).unwrap().parse().unwrap()
+    };
+    let (four, six) = (read("sockstat"), read("sockstat6"));
+    Sockets {
+        in_use: number(&four, "TCP:", "inuse") + number(&six, "TCP6:", "inuse"),
+        orphans: number(&four, "TCP:", "orphan"),
+        time_wait: number(&four, "TCP:", "tw"),
     }
 }
