@@ -1,0 +1,616 @@
+//! What is pinned outlives processes, and sockets go from one to the other.
+//!
+//! Other processes are this program again, with a role in their environment.
+
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+mod support;
+
+use bpfsmith_asm::dsl::*;
+use bpfsmith_gate::{Mount, bpffs, deadline, needs, rounds};
+use bpfsmith_maps::{Map, ObjectMap};
+use bpfsmith_net::{NetNs, Node};
+use bpfsmith_prog::{Link, Load};
+use bpfsmith_steer::handover::{self, Handed, Offer};
+use bpfsmith_steer::{Answer, Error, HomeProblem, Protocol, Steering, Upgrade};
+use std::env;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use support::{LIMIT, binding, came_to, client, cookie, label, listen, rule, to, world};
+
+const ROLE: &str = "BS_STEER_ROLE";
+const DIR: &str = "BS_STEER_DIR";
+const TALK: &str = "BS_STEER_TALK";
+
+/// A machine, a bpffs, and a place where other processes are talked to.
+struct World {
+    node: Node,
+    mount: Mount,
+    talk: UnixListener,
+    path: PathBuf,
+}
+
+impl World {
+    fn new() -> World {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bs-steer-{}-{number}", std::process::id());
+        let path = env::temp_dir().join(name);
+        World {
+            node: world(),
+            mount: bpffs(),
+            talk: UnixListener::bind(&path).unwrap(),
+            path,
+        }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.mount.path().join("steer")
+    }
+
+    /// Starts a process on the machine, and waits until it says hello.
+    #[track_caller]
+    fn start(&self, role: &str) -> Process {
+        let start = || {
+            Command::new(env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "as_another_process",
+                    "--nocapture",
+                ])
+                .env(ROLE, role)
+                .env(DIR, self.dir())
+                .env(TALK, &self.path)
+                .stdout(Stdio::null())
+                .spawn()
+        };
+        let child = self.node.run(start).unwrap().unwrap();
+        let mut process = Process {
+            child,
+            talk: UnixStream::pair().unwrap().0,
+        };
+        self.talk.set_nonblocking(true).unwrap();
+        process.talk = deadline(LIMIT, || {
+            if let Some(status) = process.child.try_wait().unwrap() {
+                panic!("{role} ended at once: {status}");
+            }
+            Some(self.talk.accept().ok()?.0)
+        });
+        process.talk.set_nonblocking(false).unwrap();
+        process.talk.set_read_timeout(Some(LIMIT)).unwrap();
+        process
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Another process. It does not outlive the test.
+struct Process {
+    child: Child,
+    talk: UnixStream,
+}
+
+impl Process {
+    #[track_caller]
+    fn hear(&mut self, word: &str) {
+        let mut line = String::new();
+        let mut bytes = [0];
+        while !line.ends_with('\n') {
+            self.talk.read_exact(&mut bytes).unwrap();
+            line.push(char::from(bytes[0]));
+        }
+        assert_eq!(line.trim_end(), word);
+    }
+
+    fn say(&mut self, word: &str) {
+        writeln!(self.talk, "{word}").unwrap();
+    }
+
+    /// It ends with `SIGKILL`.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    #[track_caller]
+    fn ends(&mut self) {
+        let status = deadline(LIMIT, || self.child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Not a test: what a process does that another test started.
+#[test]
+fn as_another_process() {
+    let Ok(role) = env::var(ROLE) else { return };
+    let dir = PathBuf::from(env::var_os(DIR).unwrap());
+    let talk = UnixStream::connect(env::var_os(TALK).unwrap()).unwrap();
+    match role.as_str() {
+        "maker" => make(&dir, talk),
+        "restless" => change_without_end(&dir),
+        "first" => bind_many(&dir, talk, 64),
+        "second" => bind_many(&dir, talk, 65),
+        "old" => serve_until_succeeded(&dir, talk),
+        "new" => succeed(&dir, talk),
+        other => panic!("{other}"),
+    }
+}
+
+/// Makes the steering, with a rule and a listener, and waits for its end.
+fn make(dir: &Path, mut talk: UnixStream) {
+    let ns = NetNs::current().unwrap();
+    let mut steering = Steering::create(dir, &ns).unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 *"), &label("web"))
+        .unwrap();
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    steering.register(&label("web"), &own).unwrap();
+    writeln!(talk, "made").unwrap();
+    let _ = talk.read(&mut [0]);
+    panic!("it was to be killed");
+}
+
+#[test]
+fn it_goes_on_when_its_process_is_killed() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let mut maker = world.start("maker");
+    maker.hear("made");
+    let listener = listen(&world.node, "127.0.0.1:0");
+    let web = label("web");
+    {
+        let mut steering = Steering::open(world.dir()).unwrap();
+        steering.register(&web, &listener).unwrap();
+        assert_eq!(steering.sockets(&web).unwrap().len(), 2);
+    }
+    maker.kill();
+    // Nobody has it open, half of the sockets died, and everything comes to the other half.
+    for port in 1..50 {
+        let at = SocketAddr::new([203, 0, 113, 1].into(), port);
+        assert_eq!(came_to(&world.node, at, &[&listener]), Some(0));
+    }
+    let mut steering = Steering::open(world.dir()).unwrap();
+    let sockets = steering.sockets(&web).unwrap();
+    let cookies: Vec<u64> = sockets.iter().map(|socket| socket.cookie).collect();
+    assert_eq!(cookies, [cookie(&listener)]);
+    assert_eq!(
+        steering.rules().unwrap(),
+        [rule("tcp 203.0.113.0/24 *", "web")]
+    );
+    let status = steering.status().unwrap();
+    assert_eq!(status.counts("web").hits, 49);
+    assert_eq!(steering.dir(), Some(world.dir().as_path()));
+    steering
+        .replace([rule("tcp 203.0.113.0/24 80", "web")])
+        .unwrap();
+    assert_eq!(
+        came_to(&world.node, to("203.0.113.1:81"), &[&listener]),
+        None
+    );
+    assert_eq!(
+        came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
+        Some(0)
+    );
+
+    // Its end is everybody's, and nothing stays.
+    let other = Steering::open(world.dir()).unwrap();
+    let prog = other.link().info().unwrap().prog;
+    steering.remove().unwrap();
+    assert_eq!(
+        came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
+        None
+    );
+    assert!(!world.dir().exists());
+    drop(other);
+    deadline(LIMIT, || {
+        bpfsmith_sys::object::open_id(bpfsmith_sys::object::Kind::Prog, prog, 0, None).err()
+    });
+}
+
+/// Changes rules until it is killed. One of them stays the same.
+fn change_without_end(dir: &Path) {
+    let mut steering = Steering::open(dir).unwrap();
+    let nth = |n: u32| {
+        format!(
+            "tcp 100.64.{}.0/24 {}-{}",
+            n % 200,
+            n % 7 + 1,
+            n % 50 + 1000
+        )
+    };
+    for n in 0.. {
+        let other = label(if n % 2 == 0 { "web" } else { "other" });
+        steering.bind(binding(&nth(n)), &other).unwrap();
+        steering.unbind(&binding(&nth(n / 2))).unwrap();
+        if n % 16 == 0 {
+            let few = (n..n + 40).map(|n| rule(&nth(n), "other"));
+            let stays = rule("tcp 203.0.113.0/24 *", "web");
+            steering.replace(few.chain([stays])).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_writer_left_is_mended() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let (listener, other) = (
+        listen(&world.node, "127.0.0.1:0"),
+        listen(&world.node, "127.0.0.1:0"),
+    );
+    let mut steering = Steering::create(world.dir(), &world.node.ns).unwrap();
+    steering.register(&label("web"), &listener).unwrap();
+    steering.register(&label("other"), &other).unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 *"), &label("web"))
+        .unwrap();
+    for round in 0..rounds(30) {
+        let mut writer = world.start("restless");
+        // Some way on, wherever that is.
+        let before = steering.rules().unwrap();
+        deadline(LIMIT, || {
+            (steering.rules().unwrap() != before).then_some(())
+        });
+        for _ in 0..round {
+            std::thread::yield_now();
+        }
+        writer.kill();
+        assert_eq!(
+            came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
+            Some(0)
+        );
+        // A change mends; then rules and program agree.
+        steering
+            .bind(binding("tcp 198.18.0.0/16 1"), &label("web"))
+            .unwrap();
+        let agrees = |steering: &mut Steering, at: SocketAddr| {
+            let rule = steering.find(Protocol::Tcp, at).unwrap();
+            let right = match rule.as_ref().map(|rule| rule.service.as_str()) {
+                None => Answer::Pass,
+                Some("web") => Answer::Socket(cookie(&listener)),
+                Some(_) => Answer::Socket(cookie(&other)),
+            };
+            let (protocol, from) = client(Protocol::Tcp, at, 7);
+            assert_eq!(
+                steering.ask(protocol, from, at).unwrap(),
+                right,
+                "{at}: {rule:?}"
+            );
+        };
+        for net in 0..200 {
+            for port in [1, 3, 7, 8, 999, 1000, 1024, 1049, 1050] {
+                agrees(
+                    &mut steering,
+                    SocketAddr::new([100, 64, net, 9].into(), port),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_torn_table_is_mended() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let listener = listen(&world.node, "127.0.0.1:0");
+    let mut steering = Steering::create(world.dir(), &world.node.ns).unwrap();
+    steering.register(&label("web"), &listener).unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 1-1000"), &label("web"))
+        .unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 1024-65535"), &label("web"))
+        .unwrap();
+    // As if somebody had died between two entries.
+    type Key = [u8; 28];
+    let rules: ObjectMap<u32, u32> = ObjectMap::open_pin(world.dir().join("rules")).unwrap();
+    let table: Map<Key, [u8; 16]> = Map::from_handle(rules.inner(&0).unwrap().unwrap()).unwrap();
+    let meta: Map<u32, [u8; 32]> = Map::open_pin(world.dir().join("meta")).unwrap();
+    let keys: Vec<Key> = table.keys().map(Result::unwrap).collect();
+    let blocks: Vec<&Key> = keys.iter().filter(|key| key[4] < 0x80).collect();
+    assert!(blocks.len() > 10);
+    for key in blocks.iter().step_by(2) {
+        assert!(table.delete(key).unwrap());
+    }
+    let mut bytes = meta.lookup(&0).unwrap().unwrap();
+    bytes[8] = bytes[8].wrapping_add(1);
+    meta.update(&0, &bytes).unwrap();
+    let came = |port| {
+        came_to(
+            &world.node,
+            SocketAddr::new([203, 0, 113, 1].into(), port),
+            &[&listener],
+        )
+    };
+    let lost = [1, 500, 1000, 1024, 5000, 65535].map(came);
+    assert!(lost.contains(&None), "{lost:?}");
+    // Whoever reads, sees what is meant; whoever writes, makes it so.
+    assert_eq!(steering.rules().unwrap().len(), 2);
+    steering
+        .bind(binding("tcp 198.18.0.0/16 1"), &label("web"))
+        .unwrap();
+    let found = [1, 500, 1000, 1024, 5000, 65535].map(came);
+    assert_eq!(found, [Some(0); 6]);
+}
+
+fn bind_many(dir: &Path, mut talk: UnixStream, net: u8) {
+    let mut steering = Steering::open(dir).unwrap();
+    talk.read_exact(&mut [0]).unwrap();
+    for n in 0..200 {
+        let at = binding(&format!("tcp 100.{net}.{n}.0/24 80"));
+        steering.bind(at, &label(&format!("{net}"))).unwrap();
+        if n % 10 == 0 {
+            steering
+                .edit(|rules| {
+                    let at = binding(&format!("tcp 100.{net}.{n}.0/24 8000-8999"));
+                    rules.insert(at, label(&format!("{net}")));
+                })
+                .unwrap();
+        }
+    }
+    writeln!(talk, "done").unwrap();
+}
+
+#[test]
+fn two_writers_lose_nothing() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let mut steering = Steering::create(world.dir(), &world.node.ns).unwrap();
+    let mut writers = ["first", "second"].map(|role| world.start(role));
+    for writer in &mut writers {
+        writer.say("go");
+    }
+    for n in 0..100 {
+        let at = binding(&format!("udp 100.66.{n}.0/24 53"));
+        steering.bind(at, &label("dns")).unwrap();
+    }
+    for writer in &mut writers {
+        writer.hear("done");
+        writer.ends();
+    }
+    let rules = steering.rules().unwrap();
+    assert_eq!(rules.len(), 100 + 2 * 220);
+    for (service, count) in [("dns", 100), ("64", 220), ("65", 220)] {
+        let own = rules.iter().filter(|rule| rule.service.as_str() == service);
+        assert_eq!(own.count(), count);
+    }
+    assert_eq!(steering.services().unwrap().len(), 3);
+}
+
+/// Answers each connection with a word.
+fn answer(listener: &TcpListener, word: &str) -> bool {
+    match listener.accept() {
+        Ok((mut stream, _)) => {
+            stream.set_nonblocking(false).unwrap();
+            // A client that does not wait for the answer is the test's, and fails there.
+            let _ = stream.write_all(word.as_bytes());
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            std::thread::yield_now();
+            false
+        }
+    }
+}
+
+fn serve_until_succeeded(dir: &Path, mut talk: UnixStream) {
+    let mut steering = Steering::open(dir).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    steering.register(&label("web"), &listener).unwrap();
+    let successors = UnixListener::bind(dir_of_talk("successor")).unwrap();
+    successors.set_nonblocking(true).unwrap();
+    writeln!(talk, "serving").unwrap();
+    loop {
+        answer(&listener, "old");
+        if let Ok((stream, _)) = successors.accept() {
+            stream.set_nonblocking(false).unwrap();
+            handover::send(&stream, &[Offer::new(label("web"), &listener)]).unwrap();
+            break;
+        }
+    }
+    std::fs::remove_file(dir_of_talk("successor")).unwrap();
+    writeln!(talk, "handed over").unwrap();
+}
+
+fn dir_of_talk(suffix: &str) -> PathBuf {
+    PathBuf::from(env::var_os(TALK).unwrap()).with_extension(suffix)
+}
+
+fn succeed(dir: &Path, mut talk: UnixStream) {
+    let stream = UnixStream::connect(dir_of_talk("successor")).unwrap();
+    let arrivals = handover::receive(&stream).unwrap().take().unwrap();
+    let [arrival] = <[_; 1]>::try_from(arrivals).unwrap();
+    assert_eq!(arrival.label, label("web"));
+    let Handed::Tcp(listener) = arrival.socket else {
+        panic!("{:?}", arrival.socket);
+    };
+    // It is registered already: it is the same socket.
+    let mut steering = Steering::open(dir).unwrap();
+    let before = steering.sockets(&label("web")).unwrap();
+    steering.register(&label("web"), &listener).unwrap();
+    assert_eq!(steering.sockets(&label("web")).unwrap(), before);
+    talk.set_nonblocking(true).unwrap();
+    writeln!(talk, "serving").unwrap();
+    let mut talk = BufReader::new(talk);
+    loop {
+        answer(&listener, "new");
+        if matches!(talk.read_line(&mut String::new()), Ok(5)) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_new_process_takes_over_and_no_connection_fails() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let mut steering = Steering::create(world.dir(), &world.node.ns).unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 *"), &label("web"))
+        .unwrap();
+    let mut old = world.start("old");
+    old.hear("serving");
+    let (asked, enough) = (AtomicU32::new(0), std::sync::atomic::AtomicBool::new(false));
+    let ask = |n: u32| {
+        let port = u16::try_from(n % 60_000 + 1).unwrap();
+        let mut stream = TcpStream::connect(("203.0.113.7", port))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut word = String::new();
+        stream.read_to_string(&mut word)?;
+        asked.fetch_add(1, Ordering::Relaxed);
+        std::io::Result::Ok(word)
+    };
+    let answers = std::thread::scope(|scope| {
+        let _stop = support::Stop(&enough);
+        let asking = scope.spawn(|| {
+            let all = || {
+                let mut answers = Vec::new();
+                while !enough.load(Ordering::Acquire) {
+                    let n = u32::try_from(answers.len()).unwrap();
+                    answers.push(ask(n).unwrap_or_else(|error| error.to_string()));
+                }
+                answers
+            };
+            world.node.run(all).unwrap()
+        });
+        let some = |more: u32| {
+            let goal = asked.load(Ordering::Relaxed) + more;
+            deadline(LIMIT, || {
+                (asked.load(Ordering::Relaxed) >= goal).then_some(())
+            });
+        };
+        some(rounds(1000));
+        let mut new = world.start("new");
+        new.hear("serving");
+        old.hear("handed over");
+        old.ends();
+        some(rounds(1000));
+        enough.store(true, Ordering::Release);
+        let answers = asking.join().unwrap();
+        new.say("stop");
+        new.ends();
+        answers
+    });
+    let of = |word: &str| answers.iter().filter(|answer| *answer == word).count();
+    let (old, new) = (of("old"), of("new"));
+    let other = answers
+        .iter()
+        .find(|answer| !["old", "new"].contains(&answer.as_str()));
+    assert_eq!(other, None);
+    assert!(old > 0 && new > 0, "{old} old, {new} new");
+    // The handed socket died with its last process.
+    assert_eq!(steering.sockets(&label("web")).unwrap(), []);
+    assert_eq!(came_to(&world.node, to("203.0.113.1:80"), &[]), None);
+    let status = steering.status().unwrap();
+    assert_eq!(
+        (status.counts("web").misses, status.counts("web").errors),
+        (1, 0)
+    );
+}
+
+#[track_caller]
+fn problem(done: Result<Steering, Error>) -> HomeProblem {
+    match done.unwrap_err() {
+        Error::Home { problem, .. } => problem,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn directories_that_are_not_right_are_told_so() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let (dir, ns) = (world.dir(), &world.node.ns);
+    assert_eq!(problem(Steering::open(&dir)), HomeProblem::Missing);
+    let plain = world.path.with_extension("dir");
+    assert_eq!(problem(Steering::create(&plain, ns)), HomeProblem::NotBpffs);
+    assert!(!plain.exists(), "nothing is left");
+    let steering = Steering::create(&dir, ns).unwrap();
+    assert_eq!(problem(Steering::create(&dir, ns)), HomeProblem::Exists);
+    drop(Steering::open(&dir).unwrap());
+
+    let meta: Map<u32, [u8; 32]> = Map::open_pin(dir.join("meta")).unwrap();
+    let right = meta.lookup(&0).unwrap().unwrap();
+    let mut newer = right;
+    newer[4] = 99;
+    meta.update(&0, &newer).unwrap();
+    assert_eq!(
+        problem(Steering::open(&dir)),
+        HomeProblem::Layout { found: 99, ours: 1 }
+    );
+    let text = Steering::open(&dir).unwrap_err().to_string();
+    assert!(
+        text.ends_with(
+            ": its layout is version 99, this library's 1 (use the version of the library that made \
+             it, or remove it and make it again)"
+        ),
+        "{text}"
+    );
+    meta.update(&0, &[0; 32]).unwrap();
+    assert_eq!(problem(Steering::open(&dir)), HomeProblem::Foreign);
+    meta.update(&0, &right).unwrap();
+    std::fs::remove_file(dir.join("link")).unwrap();
+    assert_eq!(
+        problem(Steering::open(&dir)),
+        HomeProblem::Incomplete { pin: "link" }
+    );
+    // What has lost a name is still taken away whole.
+    steering.remove().unwrap();
+    assert!(!dir.exists());
+}
+
+#[test]
+fn the_program_of_another_build_is_replaced() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let dir = world.dir();
+    let listener = listen(&world.node, "127.0.0.1:0");
+    let mut steering = Steering::create(&dir, &world.node.ns).unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 *"), &label("web"))
+        .unwrap();
+    steering.register(&label("web"), &listener).unwrap();
+    assert_eq!(steering.upgrade().unwrap(), Upgrade::Same);
+    drop(steering);
+
+    let other = Program::new(ProgType::SK_LOOKUP, "other", code![ret(SK_PASS)]).unwrap();
+    let other = Load::new(&other).load().unwrap();
+    Link::open_pin(dir.join("link"))
+        .unwrap()
+        .update(&other)
+        .unwrap();
+    std::fs::remove_file(dir.join("program")).unwrap();
+    other.pin(dir.join("program")).unwrap();
+    drop(other);
+    assert_eq!(
+        came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
+        None
+    );
+    let mut steering = Steering::open(&dir).unwrap();
+    assert_eq!(steering.upgrade().unwrap(), Upgrade::Replaced);
+    assert_eq!(
+        came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
+        Some(0)
+    );
+    drop(steering);
+    let mut steering = Steering::open(&dir).unwrap();
+    assert_eq!(steering.upgrade().unwrap(), Upgrade::Same);
+    steering.remove().unwrap();
+}
