@@ -4,7 +4,7 @@ use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::kit::checksum::{self, Check};
 use bpfsmith_asm::kit::packet::{self, Exits, Packet};
 use bpfsmith_asm::kit::rate::{Bucket, Clock, Rate};
-use bpfsmith_asm::kit::redirect::{self, Otherwise};
+use bpfsmith_asm::kit::redirect::{self, Ingress, Otherwise};
 use bpfsmith_asm::kit::{event, fib, hash, map, rate, rewrite};
 
 #[path = "congestion.rs"]
@@ -40,6 +40,7 @@ static FLOWS_LOCAL: MapDef<u32, u64> = MapDef::percpu_hash("flows_local", 16);
 static BUCKETS: MapDef<u32, Bucket> = MapDef::hash("buckets", 16);
 static SHARES: MapDef<u32, u32> = MapDef::array("shares", 8);
 static CPUS: MapDef<u32, [u32; 2]> = MapDef::new(MapType::CPUMAP, "cpus", 2);
+static DEVICES: MapDef<u32, u32> = MapDef::new(MapType::DEVMAP, "devices", 2);
 static EVENTS: MapDef<(), ()> = MapDef::ringbuf("events", 4096);
 
 /// A program around a fragment.
@@ -582,6 +583,9 @@ const REDIRECTS: &[Case] = &[
                 redirect::by_table(&SHARES, out)
             ]
         })
+    }),
+    xdp("redirect_broadcast", |n| {
+        on_bytes(1, n, |_| redirect::broadcast(&DEVICES, Ingress::Excluded))
     }),
     xdp("redirect_to_map", |n| {
         on_bytes(4, n, |_| {
