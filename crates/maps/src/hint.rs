@@ -179,6 +179,8 @@ rows! {
     MAP_UPDATE_ELEM, SOCKETS, EOPNOTSUPP, always,
         "it takes listening TCP, established whose peer has not closed, and without a parser bound UDP \
          and connected Unix sockets";
+    MAP_UPDATE_ELEM, &[MapType::XSKMAP], EOPNOTSUPP, always,
+        "it takes XDP sockets that were opened with a ring to receive";
     MAP_UPDATE_ELEM, &[MapType::DEVMAP, MapType::DEVMAP_HASH], EINVAL, always,
         "no such device in the network namespace of this thread, or no XDP_DEVMAP program";
     MAP_UPDATE_ELEM, &[MapType::CPUMAP], ENODEV, always, "this machine cannot have that CPU";

@@ -157,7 +157,8 @@ fn objects(seen: &mut Provoked) {
     let outer = ObjectMap::create(&OUTER).unwrap();
     seen.by(outer.set(&0, &progs));
     static XSKS: MapDef<u32, u32> = MapDef::new(MapType::XSKMAP, "bs_maps_xsks", 1);
-    seen.by(ObjectMap::create(&XSKS).unwrap().id(&0));
+    let xsks = ObjectMap::create(&XSKS).unwrap();
+    seen.by(xsks.id(&0));
     static SOCKS: MapDef<u32, u32> = MapDef::new(MapType::SOCKMAP, "bs_maps_socks", 1);
     let socks = ObjectMap::create(&SOCKS).unwrap();
     seen.by(socks.id(&0));
@@ -167,7 +168,9 @@ fn objects(seen: &mut Provoked) {
         nix::sys::socket::SockFlag::empty(),
         None,
     );
-    seen.by(socks.set(&0, unconnected.unwrap()));
+    let unconnected = unconnected.unwrap();
+    seen.by(xsks.set(&0, &unconnected));
+    seen.by(socks.set(&0, unconnected));
     seen.by(socks.set(&0, std::fs::File::open("/proc/self/maps").unwrap()));
     static REUSE: MapDef<u32, u32> = MapDef::new(MapType::REUSEPORT_SOCKARRAY, "bs_maps_reuse", 1);
     seen.by(ObjectMap::create(&REUSE).unwrap().id(&0));
