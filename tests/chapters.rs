@@ -44,6 +44,10 @@ chapter!(
     socket_lookup,
     "../tutorials/part-3-advanced/17-socket-lookup.rs"
 );
+chapter!(
+    socket_redirection,
+    "../tutorials/part-4-applications/08-3-socket-redirection.rs"
+);
 chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
 chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 
@@ -88,6 +92,11 @@ fn maps() {
 #[test]
 fn socket_lookup() {
     insta::assert_snapshot!(listing(&socket_lookup::program()));
+}
+
+#[test]
+fn socket_redirection() {
+    insta::assert_snapshot!(listing(&socket_redirection::program()));
 }
 
 #[test]
