@@ -38,6 +38,19 @@
 //!   Between real machines that is all there ever is; but a virtual device saves the sender the
 //!   checksum, and says so beside the packet. That is lost, and the receiver finds the checksum
 //!   wrong. You will see it below.
+//!
+//! **The same helper sends elsewhere, too.** What it does depends on the kind of map:
+//!
+//! | map | an entry is | the frame goes | example |
+//! |---|---|---|---|
+//! | `CPUMAP` | a queue's length, a program | to the network stack on that CPU | `xdp_cpumap_lb` |
+//! | `DEVMAP`, `DEVMAP_HASH` | a device, a program | out of that device, or of all: [`redirect::broadcast`] | `xdp_broadcast` |
+//! | `XSKMAP` | an XDP socket | into memory of a process: [`bpfsmith::sys::xsk`] | `xsk_receive` |
+//!
+//! Devices have a trap of their own: a virtual cable drops redirected frames, without a word, until
+//! its far end has GRO on or a native XDP program. [`Ports`](bpfsmith::prog::Ports) asks
+//! the device before it becomes an entry. And an XDP socket takes only frames of the queue that it is
+//! bound to: have one for each.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::lookup_or_zero;

@@ -50,6 +50,7 @@ fn thousands_of_frames_arrive_in_order_and_byte_for_byte() {
         let census = umem.census();
         assert_eq!((census.held, census.sending), (0, 0));
         assert_eq!(census.free + census.receiving, 64);
+        assert_eq!(socket.close().receiving, census.receiving);
     }
 }
 

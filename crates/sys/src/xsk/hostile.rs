@@ -150,6 +150,106 @@ fn a_closed_socket_gives_back_what_it_had_received() {
     let mut socket = socket(&umem);
     assert_eq!(socket.fill(u32::MAX), Ok(4));
     inbox(&socket).kernel_writes(entry(256, 60));
-    drop(socket);
+    assert_eq!(socket.with_kernel().receiving, 4);
+    let left = socket.close();
+    assert_eq!((left.receiving, left.sending), (3, 0));
     assert_eq!((umem.census().free, umem.census().receiving), (1, 3));
+}
+
+/// Numbers that look like chance and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// A descriptor as a mad kernel writes it: mostly near the truth.
+fn nonsense(dice: &mut Dice) -> Entry {
+    let frame = dice.below(9) * 2048;
+    let offset = [0, 256, 2047, dice.below(4096)][usize::try_from(dice.below(4)).unwrap()];
+    let address = match dice.below(16) {
+        0 => u64::MAX - dice.below(5000),
+        1 => 1 << dice.below(64),
+        _ => frame + offset,
+    };
+    let len = [0, 60, 1792, u64::from(u32::MAX)][usize::try_from(dice.below(4)).unwrap()];
+    Entry {
+        address,
+        len: u32::try_from(len).unwrap(),
+        options: u32::try_from(dice.below(8) / 7).unwrap(),
+    }
+}
+
+#[test]
+fn whatever_the_kernel_writes_each_frame_is_in_one_place() {
+    let umem = Umem::new(Layout::new(8).size(2048)).unwrap();
+    let mut socket = socket(&umem);
+    let mut dice = Dice(7);
+    let mut held: Vec<Frame> = Vec::new();
+    let (mut faults, mut received) = (0, 0);
+    for _ in 0..100_000 {
+        let fault = match dice.below(9) {
+            0 => socket.fill(3).is_err(),
+            1 => socket.receive(&mut held, 4).is_err(),
+            2 => socket.reap().is_err(),
+            3 => socket.send(&mut held).is_err(),
+            4 => socket.give(&mut held).is_err(),
+            5 => {
+                held.extend(umem.frame());
+                held.truncate(5);
+                false
+            }
+            6 => {
+                inbox(&socket).kernel_writes(nonsense(&mut dice));
+                false
+            }
+            7 => {
+                let lie = nonsense(&mut dice);
+                socket.rings().completion.kernel_writes(lie);
+                false
+            }
+            // It reads what it was given, or says that it did.
+            _ => {
+                let to = u32::try_from(dice.below(1 << 20)).unwrap();
+                let [fill, send] = [
+                    Some(&socket.rings().fill),
+                    socket.rings().send.as_ref(),
+                ];
+                for ring in [fill, send].into_iter().flatten() {
+                    match to % 50 {
+                        0 => ring.set(PLACES.consumer, to),
+                        _ => ring.kernel_reads(),
+                    }
+                }
+                false
+            }
+        };
+        faults += u32::from(fault);
+        received = received.max(held.len());
+        // Every byte of what we have may be touched, and no two are the same.
+        let mut indices: Vec<_> = held.iter().map(Frame::index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        assert_eq!(indices.len(), held.len());
+        for frame in &mut held {
+            frame.fill(0xaa);
+        }
+        let census = umem.census();
+        assert_eq!(census.held as usize, held.len());
+        let all = census.free + census.held + census.receiving + census.sending;
+        assert_eq!((all, umem.0.pool().len()), (8, census.free as usize));
+        // A ring that was overrun says nothing but that: it is brought back.
+        for ring in [
+            inbox(&socket),
+            &socket.rings().completion,
+        ] {
+            if ring.available().is_err() {
+                ring.kernel_goes_back();
+            }
+        }
+    }
+    assert!(faults > 1000 && received > 1, "{faults} {received}");
 }

@@ -53,5 +53,5 @@ mod umem;
 pub use error::{Corrupt, Error, Fault, Problem, Queue, Which};
 pub use frame::{Frame, NoRoom};
 pub use open::{Mode, Plan, Wakeup};
-pub use socket::{Copies, Kicked, Socket, Statistics, Wait};
+pub use socket::{Copies, Kicked, Socket, Statistics, Wait, WithKernel};
 pub use umem::{Census, Layout, Umem};

@@ -242,6 +242,17 @@ pub(super) mod tests {
             self.set(PLACES.producer, at.wrapping_add(1));
         }
 
+        /// Reads all that was written.
+        pub(in crate::xsk) fn kernel_reads(&self) {
+            let at = self.word(self.places.producer).load(Ordering::Relaxed);
+            self.set(PLACES.consumer, at);
+        }
+
+        /// Takes back what it has written and we have not read.
+        pub(in crate::xsk) fn kernel_goes_back(&self) {
+            self.set(PLACES.producer, self.next);
+        }
+
         pub(in crate::xsk) fn set(&self, place: usize, value: u32) {
             self.word(place).store(value, Ordering::Release);
         }

@@ -27,7 +27,17 @@ pub struct Socket {
     memory: Arc<Memory>,
     wakeup: Wakeup,
     on: Queue,
+    with_kernel: WithKernel,
     fd: OwnedFd,
+}
+
+/// Frames that a socket has given to the kernel and not got back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WithKernel {
+    /// To receive into.
+    pub receiving: u32,
+    /// To send.
+    pub sending: u32,
 }
 
 impl AsFd for Socket {
@@ -95,8 +105,32 @@ impl Socket {
             memory,
             wakeup,
             on,
+            with_kernel: WithKernel::default(),
             fd,
         }
+    }
+
+    /// How many frames it has given to the kernel and not got back.
+    #[must_use]
+    pub const fn with_kernel(&self) -> WithKernel {
+        self.with_kernel
+    }
+
+    /// Closes the socket, as dropping it does, and says how many frames stay with the kernel: it
+    /// does not say when it is done with them, so the memory has that many fewer until it is dropped.
+    pub fn close(mut self) -> WithKernel {
+        self.drain();
+        self.with_kernel
+    }
+
+    /// Puts into the pool what the kernel is certainly done with.
+    fn drain(&mut self) {
+        let mut received = Vec::new();
+        // Rings that contradict themselves give nothing back, and nobody is left to be told.
+        while matches!(self.receive(&mut received, 256), Ok(1..)) {
+            received.clear();
+        }
+        let _ = self.reap();
     }
 
     /// Its queue.
@@ -173,6 +207,7 @@ impl Socket {
     /// Shows frames to the kernel, and wakes it if it waits for some.
     fn publish_fill(&mut self, given: u32) -> Result<u32, Fault> {
         self.rings.fill.publish(given);
+        self.with_kernel.receiving += given;
         if given > 0 && self.rings.fill.wants_wakeup() {
             // SAFETY: without a buffer, the kernel only looks at the rings.
             let answer = unsafe {
@@ -228,7 +263,12 @@ impl Socket {
         while taken < count && wrong.is_none() {
             let entry = ring.peek(taken);
             match received(&self.memory, entry) {
-                Some(frame) => into.push(frame),
+                Some(frame) => {
+                    into.push(frame);
+                    // One that comes back elsewhere than it was given is counted there.
+                    let receiving = &mut self.with_kernel.receiving;
+                    *receiving = receiving.saturating_sub(1);
+                }
                 None => wrong = Some(ring.bad(entry)),
             }
             taken += 1;
@@ -264,6 +304,7 @@ impl Socket {
             given += 1;
         }
         ring.publish(given);
+        self.with_kernel.sending += given;
         fault.map_or(Ok(given), Err)
     }
 
@@ -315,7 +356,11 @@ impl Socket {
             let entry = ring.peek(taken);
             let found = self.memory.find(entry.address).map(|(index, _)| index);
             match found.filter(|index| self.memory.change(*index, Owner::Sending, Owner::Pool)) {
-                Some(index) => pool.push(index),
+                Some(index) => {
+                    pool.push(index);
+                    let sending = &mut self.with_kernel.sending;
+                    *sending = sending.saturating_sub(1);
+                }
                 None => wrong = Some(ring.bad(entry)),
             }
             taken += 1;
@@ -452,11 +497,6 @@ fn received(memory: &Arc<Memory>, entry: Entry) -> Option<Frame> {
 impl Drop for Socket {
     /// What the kernel is certainly done with goes back into the pool.
     fn drop(&mut self) {
-        let mut received = Vec::new();
-        // Rings that contradict themselves give nothing back, and nobody is left to be told.
-        while matches!(self.receive(&mut received, 256), Ok(1..)) {
-            received.clear();
-        }
-        let _ = self.reap();
+        self.drain();
     }
 }

@@ -194,7 +194,7 @@ impl Umem {
     /// with them, one may be counted where it was or where it is.
     ///
     /// What a socket had given to the kernel when it was closed stays counted there: the kernel does
-    /// not say when it is done. What it had told to be received or sent by then is back in the pool.
+    /// not say when it is done; [`Socket::close`](super::Socket::close) tells how many these are. What it had told to be received or sent by then is back in the pool.
     #[must_use]
     pub fn census(&self) -> Census {
         let mut census = Census::default();
