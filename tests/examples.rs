@@ -24,6 +24,7 @@ example!(process_tree, "../examples/process_tree.rs");
 example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 example!(sk_msg_bypass, "../examples/sk_msg_bypass.rs");
 example!(sockmap_echo, "../examples/sockmap_echo.rs");
+example!(steering_handover, "../examples/steering_handover.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
@@ -111,6 +112,11 @@ fn sockmap_echo() {
 fn sk_msg_bypass() {
     assert_snapshot!("sk_msg_bypass_collect", listing(&sk_msg_bypass::collect()));
     assert_snapshot!("sk_msg_bypass", listing(&sk_msg_bypass::program()));
+}
+
+#[test]
+fn steering_handover() {
+    assert_snapshot!(listing(&steering_handover::program()));
 }
 
 #[test]
