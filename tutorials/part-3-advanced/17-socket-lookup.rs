@@ -37,8 +37,11 @@
 //! that its socket is bound to, and not from the one where the question went. A service says so with
 //! `IP_PKTINFO`, or answers from a socket that is bound there.
 //!
+//! The last part is about the library `steer`, which is all of this ready to use: rules that are changed while
+//! packets come, for TCP and UDP, IPv4 and IPv6, prefixes and ranges of ports.
+//!
 //! `cargo run --example sk_lookup_steering` goes on from here: clients of several
-//! machines, UDP and IPv6.
+//! machines, UDP and IPv6. In `cargo run --example steering_handover`, a process takes over from another one.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::lookup::{self, End, Fallback};
@@ -46,6 +49,7 @@ use bpfsmith::maps::{LpmKey, Map, ObjectMap};
 use bpfsmith::net::{Node, Prefix, Route};
 use bpfsmith::prog::target::Netns;
 use bpfsmith::prog::{Load, Maps, Prog};
+use bpfsmith::steer::{Label, Rule, Steering};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -268,6 +272,67 @@ fn a_choice_weighs_more_than_a_refusal(machine: &Machine) -> Checked {
     expect("both are there", to.query()?.progs.len() == 2)
 }
 
+/// The program above knows its ports when it is built. The library `steer` has one program for all rules, which
+/// reads them from maps. A *binding* says which packets are meant: a protocol, a prefix, and ports. A
+/// *service* is a name for sockets. They know nothing of each other but the name, so a tenant's rules can be
+/// there before its process is, and stay when that restarts.
+///
+/// Of several bindings that cover a packet, the longest prefix has it; then the fewest ports; then those that
+/// begin highest. How does one look into an LPM trie find ranges of ports, which are no prefixes? A range
+/// is cut into blocks of powers of two, and a block of 2ⁿ ports *is* a prefix: the first 16 - n bits. The key
+/// begins with n and the block, and the address follows. The program looks once for each n that is in use
+/// near the port, mostly once or twice, and takes the entry with the highest rank.
+///
+/// `replace` changes all rules at once, however many: it fills a new trie, and puts it in the place of the
+/// old one in a map of maps. A packet that looks it up meanwhile is decided by one of them, never by none.
+fn rules_that_change(machine: &Machine) -> Checked {
+    let (web, api) = (Label::new("web")?, Label::new("api")?);
+    let mut steering = Steering::new(&machine.node.ns)?;
+    steering.bind("tcp 198.51.100.0/24 *".parse()?, &web)?;
+    steering.bind("tcp 198.51.100.0/24 8000-8999".parse()?, &api)?;
+    expect(
+        "no socket, no service",
+        machine.came_to(&[], 1, 80)?.is_none(),
+    )?;
+
+    let (first, second) = (machine.listen()?, machine.listen()?);
+    steering.register(&web, &first)?;
+    steering.register(&api, &second)?;
+    let both = [&first, &second];
+    for (port, who) in [
+        (1, 0),
+        (7999, 0),
+        (8000, 1),
+        (8999, 1),
+        (65535, 0),
+    ] {
+        let came = machine.came_to(&both, 1, port)?;
+        expect("all ports, but some", came == Some(who))?;
+    }
+    steering.bind("tcp 198.51.100.7/32 *".parse()?, &web)?;
+    expect("one address", machine.came_to(&both, 7, 8000)? == Some(0))?;
+
+    // The library refuses sockets to which nothing would ever come, and says what to do.
+    let stream = machine.connect(1, 80)?;
+    let refused = steering.register(&web, &stream).err().ok_or("registered")?;
+    println!("{refused}");
+    // That one was for nobody; take it out of the queue.
+    drop((stream, first.accept()?));
+
+    // A table of what came in, for each binding.
+    let status = steering.status()?;
+    print!("{status}");
+    expect("one had no socket", status.counts("web").misses == 1)?;
+
+    let changes = steering.replace([Rule::new(
+        "tcp 198.51.100.0/25 80".parse()?,
+        api,
+    )])?;
+    println!("{changes:?}");
+    expect("the new rule", machine.came_to(&both, 1, 80)? == Some(1))?;
+    expect("no old one", machine.came_to(&both, 1, 8000)?.is_none())
+}
+
 /// All of it.
 ///
 /// # Errors
@@ -277,7 +342,8 @@ pub fn run() -> Checked {
     an_address_is_taken_once(&machine)?;
     tenants_share_a_port(&machine)?;
     a_new_version_takes_over(&machine)?;
-    a_choice_weighs_more_than_a_refusal(&machine)
+    a_choice_weighs_more_than_a_refusal(&machine)?;
+    rules_that_change(&machine)
 }
 
 fn expect(what: &str, holds: bool) -> Checked {
