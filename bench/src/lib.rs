@@ -6,4 +6,5 @@ pub mod count;
 pub mod first_load;
 pub mod peers;
 pub mod programs;
+pub mod relay;
 pub mod rounds;
