@@ -112,6 +112,12 @@ fn parsers() {
 }
 
 #[test]
+fn found() {
+    let code = || code![stream::message(R6, R7, R8), add(R7, R8)];
+    insta::assert_snapshot!(program(ProgType::SK_SKB, code));
+}
+
+#[test]
 fn looked_into() {
     let code = || {
         let short = label("short");

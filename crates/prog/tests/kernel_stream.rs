@@ -6,9 +6,7 @@ mod net_bench;
 mod streams;
 
 use bpfsmith_asm::dsl::*;
-use bpfsmith_asm::kit::stream::{
-    self, Context, Counts, Direction, Length, Otherwise, Prefix, Side, TupleKey,
-};
+use bpfsmith_asm::kit::stream::{self, Context, Direction, Otherwise, Side, TupleKey};
 use bpfsmith_gate::needs;
 use bpfsmith_maps::ObjectMap;
 use bpfsmith_net::Node;
@@ -18,12 +16,11 @@ use bpfsmith_sys::info;
 use bpfsmith_sys::map::{self as raw, Create};
 use bpfsmith_sys::socket::cookie;
 use net_bench::{hit, hits};
-use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use streams::{
-    HASHED, Held, INDEXED, Judge, Pipe, Rig, V4, V6, carried, check_carries, check_silent,
-    connection, connection_to, noise, send_on, take, until,
+    HASHED, Held, INDEXED, Judge, Rig, V4, V6, carried, check_carries, check_silent, connection,
+    connection_to, noise, send_on, until,
 };
 
 const JUDGES: [Judge; 4] = [
@@ -186,194 +183,6 @@ fn cookies_are_keys() {
         assert_eq!(sockets.cookie(&cookie).unwrap(), Some(cookie));
         check_carries(&client, &client, &noise(10_000, 9));
     }
-}
-
-/// A rig with a parser and a verdict that sends each message on, and counts it.
-fn parsed(parser: Code) -> (Rig, [Link; 2]) {
-    let rig = Rig::new(&INDEXED);
-    let links = {
-        let (on, hook) = (
-            Sockmap::parser(&rig.handle),
-            Sockmap::stream_verdict(&rig.handle),
-        );
-        let parser = code![mov(R6, R1), parser];
-        let parser = rig.load_to(&on, ProgType::SK_SKB, parser);
-        let verdict = send_on(
-            Judge::Parsed,
-            &INDEXED,
-            1,
-            Direction::Egress,
-            Otherwise::Drop,
-        );
-        let verdict = rig.load_to(&hook, ProgType::SK_SKB, verdict);
-        [
-            parser.attach(&on).unwrap(),
-            verdict.attach(&hook).unwrap(),
-        ]
-    };
-    (rig, links)
-}
-
-fn prefix(length: Length, counts: Counts) -> Prefix {
-    Prefix {
-        at: 1,
-        length,
-        counts,
-        most: 600,
-    }
-}
-
-/// A message with that many bytes behind its length, of which the first says what kind it is.
-fn message(prefix: Prefix, bytes: u16) -> Vec<u8> {
-    let size = match prefix.length {
-        Length::U8 => 1,
-        Length::Be16 | Length::Le16 => 2,
-        Length::Be32 | Length::Le32 => 4,
-    };
-    let number = match prefix.counts {
-        Counts::Rest => bytes,
-        Counts::Whole => bytes + size + u16::from(prefix.at),
-    };
-    let length = match prefix.length {
-        Length::U8 => vec![u8::try_from(number).unwrap()],
-        Length::Be16 => number.to_be_bytes().to_vec(),
-        Length::Le16 => number.to_le_bytes().to_vec(),
-        Length::Be32 => u32::from(number).to_be_bytes().to_vec(),
-        Length::Le32 => u32::from(number).to_le_bytes().to_vec(),
-    };
-    let mut message = vec![b'#'];
-    message.extend(length);
-    message.extend(noise(bytes.into(), u32::from(bytes) + 1));
-    message
-}
-
-#[test]
-fn messages_with_a_length_are_judged_one_by_one() {
-    needs!(Root, NetNs, Sockmap, CastKfuncs);
-    for length in [
-        Length::U8,
-        Length::Be16,
-        Length::Le16,
-        Length::Be32,
-        Length::Le32,
-    ] {
-        for counts in [Counts::Rest, Counts::Whole] {
-            let prefix = prefix(length, counts);
-            let (rig, _links) = parsed(stream::parser_length_prefixed(R6, prefix));
-            let pipe = rig.splice(V4);
-            // Many in one segment, none at all behind a length, and the start of one more.
-            let mut bytes: Vec<u8> = [3, 0, 1, 200, 17]
-                .into_iter()
-                .flat_map(|size| message(prefix, size))
-                .collect();
-            let all = bytes.len();
-            let last = message(prefix, 100);
-            bytes.extend(&last[..2]);
-            (&pipe.left).write_all(&bytes).unwrap();
-            assert_eq!(take(&pipe.right, all), bytes[..all]);
-            assert_eq!(hits(&rig.maps, 0), 5, "{prefix:?}");
-            check_silent(&pipe.right);
-            // Byte by byte: the length comes in pieces as well.
-            let again = message(prefix, 20);
-            for byte in last[2..].iter().chain(&again) {
-                (&pipe.left).write_all(&[*byte]).unwrap();
-            }
-            assert_eq!(take(&pipe.right, last.len()), last);
-            assert_eq!(take(&pipe.right, again.len()), again);
-            assert_eq!(hits(&rig.maps, 0), 7);
-            check_silent(&pipe.a);
-        }
-    }
-}
-
-#[test]
-fn messages_with_a_bad_length_are_refused() {
-    needs!(Root, NetNs, Sockmap, CastKfuncs);
-    for (counts, bad, errno) in [
-        // The longest that may be, and one byte more.
-        (Counts::Rest, &[2, 86][..], Errno::EMSGSIZE),
-        (Counts::Rest, &[0xff, 0xff], Errno::EMSGSIZE),
-        (Counts::Whole, &[2, 89], Errno::EMSGSIZE),
-        (Counts::Whole, &[0, 2], Errno::EBADMSG),
-        (Counts::Whole, &[0, 0], Errno::EBADMSG),
-    ] {
-        let prefix = prefix(Length::Be16, counts);
-        let (rig, _links) = parsed(stream::parser_length_prefixed(R6, prefix));
-        let pipe = rig.splice(V4);
-        let mut bytes = message(prefix, 5);
-        bytes.extend(message(prefix, 600 - 3));
-        let good = bytes.len();
-        bytes.push(b'#');
-        bytes.extend(bad);
-        (&pipe.left).write_all(&bytes).unwrap();
-        assert_eq!(take(&pipe.right, good), bytes[..good]);
-        let mut found = None;
-        until(|| {
-            found = pipe.a.take_error().unwrap();
-            found.is_some()
-        });
-        assert_eq!(found.unwrap().raw_os_error(), Some(errno.0), "{bad:?}");
-        assert_eq!(hits(&rig.maps, 0), 2);
-        check_silent(&pipe.right);
-    }
-}
-
-/// What was not read before the socket entered the map is a part of a segment.
-#[test]
-fn a_parser_of_all_goes_on_in_the_middle_of_a_segment() {
-    needs!(Root, NetNs, Sockmap, CastKfuncs);
-    let (rig, _links) = parsed(stream::parser_whole(R6));
-    let pipe = Pipe::new(&rig.node, V4);
-    (&pipe.left).write_all(b"0123456789").unwrap();
-    assert_eq!(take(&pipe.a, 3), b"012");
-    rig.sockets.set(&0, &pipe.a).unwrap();
-    rig.sockets.set(&1, &pipe.b).unwrap();
-    (&pipe.left).write_all(b"a").unwrap();
-    assert_eq!(take(&pipe.right, 8), b"3456789a");
-    check_carries(&pipe.left, &pipe.right, &noise(100_000, 2));
-}
-
-#[test]
-fn what_is_written_is_gathered_and_read() {
-    needs!(Root, NetNs, Sockmap);
-    let rig = Rig::new(&INDEXED);
-    let (key, short) = (slot::<u32>("key"), label("short"));
-    // Eight bytes at a time, of which the last says where they go.
-    let code = code![
-        mov(R6, R1),
-        stream::gather(R6, 8),
-        hit(0),
-        stream::readable(R6, 8, R7, short),
-        load(R8, R7.u8(7)),
-        msg_apply_bytes(R6, 8),
-        store(key.u32(0), 1),
-        R8.eq(i32::from(b'1')).then(code![
-            stream::redirect_message(R6, &INDEXED, key, Direction::Ingress, Otherwise::Drop),
-            exit(),
-        ]),
-        ret(SK_PASS),
-        bind(short),
-        ret(SK_DROP),
-    ];
-    let _links = rig.judge(Judge::Message, Held::Link, code);
-    let pipe = rig.splice(V4);
-    let mut writer = &pipe.a;
-    for byte in b"to left0" {
-        writer.write_all(&[*byte]).unwrap();
-    }
-    assert_eq!(take(&pipe.left, 8), b"to left0");
-    for part in [&b"to"[..], b" b ", b"  1"] {
-        check_silent(&pipe.b);
-        writer.write_all(part).unwrap();
-    }
-    assert_eq!(take(&pipe.b, 8), b"to b   1");
-    // Several parts of one write, each judged by itself. Once a part was sent to another socket, what
-    // the rest of the write passes goes there too: the kernel keeps the choice.
-    writer.write_all(b"left...0left...0b......1").unwrap();
-    assert_eq!(take(&pipe.left, 16), b"left...0left...0");
-    assert_eq!(take(&pipe.b, 8), b"b......1");
-    check_silent(&pipe.right);
-    assert_eq!(hits(&rig.maps, 0), 5);
 }
 
 /// What a verdict sends on is written by the other socket, and judged as such.

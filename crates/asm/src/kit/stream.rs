@@ -58,7 +58,7 @@
 
 mod parser;
 
-pub use parser::{Counts, Length, Prefix, parser_length_prefixed, parser_whole};
+pub use parser::{Counts, Length, Prefix, message, parser_length_prefixed, parser_whole};
 
 use crate::dsl::flags::map_elem::BPF_NOEXIST;
 use crate::dsl::flags::redirect::BPF_F_INGRESS;

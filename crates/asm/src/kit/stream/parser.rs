@@ -78,6 +78,23 @@ fn start(skb: Reg, from: Reg) -> Code {
     ]
 }
 
+/// For a verdict behind a parser: `first` becomes the place where the message that it judges begins in
+/// the buffer, for `skb_load_bytes`, and `length` how many bytes it has. The context's `len` counts the
+/// whole segment that the message came in, with others before and after it.
+///
+/// `skb` is one of R6 to R9, `first` and `length` are none of R0, R1 and each other. Clobbers R0 to R5.
+/// Linux 6.2.
+pub fn message(skb: Reg, first: Reg, length: Reg) -> Code {
+    code![
+        start(skb, first),
+        load(
+            length,
+            R0.to(kernel("sk_buff.cb"))
+                .get(kernel("sk_skb_cb.strp.strp.full_len"))
+        ),
+    ]
+}
+
 /// The parser of streams without messages: whatever arrived is one. `skb` is the context of an
 /// `SK_SKB` parser, in one of R6 to R9. Ends the program.
 ///
