@@ -1,5 +1,6 @@
 //! A cable whose server end sends the bench's packets to XDP sockets.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "it is part of tests")]
 
 use crate::net_bench::{LIMIT, load_to, value};
