@@ -45,6 +45,8 @@ pub enum Problem {
     BadFrames,
     /// The length of a ring is no power of two.
     BadRing,
+    /// The other socket is on other memory.
+    OtherMemory,
     /// This kernel is too old.
     TooOld,
     /// The socket has no ring for this.
@@ -116,6 +118,12 @@ const ROWS: &[Row] = &[
         Errno::EINVAL,
         Problem::BadRing,
         "the length of a ring is a power of two, and a socket receives or sends",
+    ),
+    (
+        PLAN,
+        Errno::EXDEV,
+        Problem::OtherMemory,
+        "open it on the memory of the socket that it is to be beside, or without Plan::beside",
     ),
     (
         OFFSETS,

@@ -308,6 +308,22 @@ mod tests {
         Umem::new(Layout::new(1).headroom(4096 - 257)).unwrap();
     }
 
+    /// Whether there are huge pages is up to the machine.
+    #[test]
+    fn huge_pages_are_whole_or_refused_with_advice() {
+        match Umem::new(Layout::new(700).size(3000).unaligned().huge()) {
+            Ok(umem) => assert_eq!(umem.0.region().len(), 2 * HUGE),
+            Err(error) => {
+                let problem = error.problem;
+                assert!(matches!(problem, Problem::NoMemory | Problem::NoHugePages));
+                assert!(
+                    error.hint().is_some_and(|hint| hint.contains("huge")),
+                    "{error}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn each_byte_is_found_again() {
         for (layout, bytes) in [
