@@ -35,7 +35,7 @@ fn steer(index: u32, flags: u64, maps: &mut Maps, node: &Node) -> Prog {
     let key = slot::<u32>("key");
     let code = code![
         mov(R6, R1),
-        load(R2, R1.get(bpf_sk_lookup::local_port)),
+        kit::lookup::load_port(R2, R1, kit::lookup::End::Local),
         R2.eq(7000).then(code![
             store(key.u32(0), index),
             map_lookup_elem(&SOCKS, key),

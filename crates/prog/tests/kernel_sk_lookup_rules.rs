@@ -43,6 +43,10 @@ impl Packet {
     }
 
     /// As the kernel's structure has it.
+    #[expect(
+        deprecated,
+        reason = "whoever fills it in, knows the order of each port"
+    )]
     fn context(&self) -> Vec<u8> {
         let mut ctx = vec![0; usize::try_from(bpf_sk_lookup::SIZE).unwrap()];
         let mut put = |field: Field, bytes: &[u8]| {

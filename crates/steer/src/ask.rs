@@ -65,6 +65,10 @@ impl Steering {
 }
 
 /// The kernel's structure for a packet.
+#[expect(
+    deprecated,
+    reason = "whoever fills it in, knows the order of each port"
+)]
 fn context(protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let mut ctx = vec![0; bpf_sk_lookup::SIZE as usize];
     let mut put = |field: Field, bytes: &[u8]| {

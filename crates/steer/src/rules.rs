@@ -8,7 +8,7 @@ use crate::services::Services;
 use crate::steering::{Agree, Steering};
 use crate::table::{Owner, Table, mark};
 use bpfsmith_maps::{Map, PerCpu};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 /// Bindings with their services: what [`Steering::edit`] changes.
@@ -124,14 +124,10 @@ impl Steering {
             table.insert(&binding, Owner { service, counter });
             counter = counter.wrapping_add(1);
         }
-        let before = std::mem::take(&mut self.known.table);
-        let gone = before.iter().filter(|(b, _)| table.owner(b).is_none());
-        let gone: Vec<u32> = gone.map(|(_, owner)| owner.counter).collect();
-        changes.removed = gone.len();
+        let former = self.known.table.iter();
+        changes.removed = former.filter(|(b, _)| table.owner(b).is_none()).count();
         self.publish(&lock, table)?;
-        for counter in gone {
-            self.tallies.delete(&counter)?;
-        }
+        self.forget_counts()?;
         Ok(changes)
     }
 
@@ -173,8 +169,8 @@ impl Steering {
     pub(crate) fn writing(&mut self) -> Result<Lock> {
         let lock = self.home.lock(For::Writing)?;
         if self.sync(&lock)? == Agree::No {
-            let table = std::mem::take(&mut self.known.table);
-            self.publish(&lock, table)?;
+            self.publish(&lock, self.known.table.clone())?;
+            self.forget_counts()?;
         }
         Ok(lock)
     }
@@ -201,6 +197,23 @@ impl Steering {
             counter = counter.wrapping_add(1);
         }
         Ok(first)
+    }
+
+    /// Forgets what was counted for bindings that are gone, also those of a process that died before it
+    /// could.
+    fn forget_counts(&self) -> Result<()> {
+        let all = self.known.table.iter();
+        let held: HashSet<u32> = all.map(|(_, owner)| owner.counter).collect();
+        let mut gone = Vec::new();
+        self.tallies.for_each(|counter, _| {
+            if !held.contains(counter) {
+                gone.push(*counter);
+            }
+        })?;
+        for counter in gone {
+            self.tallies.delete(&counter)?;
+        }
+        Ok(())
     }
 
     /// Others read the rules again before they go by them.

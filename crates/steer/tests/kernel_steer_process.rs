@@ -8,7 +8,7 @@ mod support;
 
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::{Mount, bpffs, deadline, needs, rounds};
-use bpfsmith_maps::{Map, ObjectMap};
+use bpfsmith_maps::{Map, ObjectMap, PerCpuMap};
 use bpfsmith_net::{NetNs, Node};
 use bpfsmith_prog::{Link, Load};
 use bpfsmith_steer::handover::{self, Handed, Offer};
@@ -301,6 +301,13 @@ fn what_a_killed_writer_left_is_mended() {
             }
         }
     }
+    // And what was counted for rules that are gone, is forgotten.
+    steering.edit(|_| {}).unwrap();
+    let pin = world.dir().join("tallies");
+    let tallies: PerCpuMap<u32, [u64; 3]> = PerCpuMap::open_pin(pin).unwrap();
+    let mut held = 0;
+    tallies.for_each(|_, _| held += 1).unwrap();
+    assert_eq!(held, steering.rules().unwrap().len());
 }
 
 #[test]

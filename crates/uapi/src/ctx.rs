@@ -111,12 +111,20 @@ crate::layout! {
         /// The sender's IPv6 address.
         remote_ip6: [be32; 4],
         /// The sender's port, in network order, unlike `local_port`.
+        #[deprecated(
+            note = "of its ports, this structure has one in network order and one in the machine's: \
+                    `kit::lookup::load_port` and `port` take the number for either"
+        )]
         remote_port: be16,
         /// The destination's IPv4 address.
         local_ip4: be32,
         /// The destination's IPv6 address.
         local_ip6: [be32; 4],
         /// The destination's port, in host order, unlike `remote_port`.
+        #[deprecated(
+            note = "of its ports, this structure has one in network order and one in the machine's: \
+                    `kit::lookup::load_port` and `port` take the number for either"
+        )]
         local_port: u32,
         /// Device that received the packet. Linux 5.17.
         ingress_ifindex: u32,

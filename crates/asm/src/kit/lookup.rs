@@ -173,6 +173,7 @@ pub fn protocol(ctx: Reg, protocol: i32, scratch: Reg, other: Label) -> Code {
 }
 
 /// `to` becomes the port of that end: the plain number, in the machine's order for both ends.
+#[expect(deprecated, reason = "this is what to use instead of the fields")]
 pub fn load_port(to: Reg, ctx: Reg, end: End) -> Code {
     match end {
         End::Local => code![load(
