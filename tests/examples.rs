@@ -27,6 +27,7 @@ example!(sockmap_echo, "../examples/sockmap_echo.rs");
 example!(steering_handover, "../examples/steering_handover.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
+example!(tcp_splice, "../examples/tcp_splice.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
 example!(xdp_broadcast, "../examples/xdp_broadcast.rs");
@@ -112,6 +113,11 @@ fn sockmap_echo() {
 fn sk_msg_bypass() {
     assert_snapshot!("sk_msg_bypass_collect", listing(&sk_msg_bypass::collect()));
     assert_snapshot!("sk_msg_bypass", listing(&sk_msg_bypass::program()));
+}
+
+#[test]
+fn tcp_splice() {
+    assert_snapshot!(listing(&tcp_splice::program()));
 }
 
 #[test]

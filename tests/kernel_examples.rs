@@ -30,6 +30,7 @@ example!(packet_histogram, "../examples/packet_histogram.rs");
 example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 example!(syscall_counter, "../examples/syscall_counter.rs");
 example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
+example!(tcp_splice, "../examples/tcp_splice.rs");
 example!(task_iterator, "../examples/task_iterator.rs");
 example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
 example!(xdp_broadcast, "../examples/xdp_broadcast.rs");
@@ -130,6 +131,12 @@ fn tcp_congestion_bpf() {
     works(compared);
     assert!(drawn.matches("<polyline").count() == 2, "{drawn}");
     assert!(drawn.ends_with("</svg>\n"));
+}
+
+#[test]
+fn tcp_splice() {
+    needs!(Root, NetNs, Veth, Sockmap, RingBuf, Btf);
+    works(tcp_splice::run());
 }
 
 #[test]
