@@ -27,7 +27,8 @@
 
 use crate::binding::Label;
 use crate::error::{Error, HandoverProblem, Result};
-use bpfsmith_sys::pass;
+use bpfsmith_sys::{Refused, pass};
+use bpfsmith_uapi::Errno;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,6 +41,8 @@ const VERSION: u16 = 1;
 const HEAD: usize = 8;
 /// How many sockets go at once.
 const MOST: u16 = 1024;
+/// The answer of who takes nothing.
+const REFUSED: [u8; 2] = [0xff; 2];
 
 /// A socket of a service, to be handed over.
 #[derive(Clone, Debug)]
@@ -116,7 +119,7 @@ pub fn send(stream: &UnixStream, offers: &[Offer<'_>]) -> Result<()> {
         // The length alone carries the descriptor: one byte is never split.
         let text = offer.label.as_str().as_bytes();
         let length = [u8::try_from(text.len()).unwrap_or(0)];
-        pass::send(stream.as_fd(), &length, &[offer.socket])?;
+        pass::send(stream.as_fd(), &length, &[offer.socket]).map_err(lost)?;
         write(stream, text)?;
     }
     let mut took = [0; 2];
@@ -136,6 +139,17 @@ pub fn send(stream: &UnixStream, offers: &[Offer<'_>]) -> Result<()> {
 /// # Errors
 /// [`HandoverProblem`] says what went wrong. What came is closed again, here.
 pub fn receive(stream: &UnixStream) -> Result<Delivery<'_>> {
+    match deliver(stream) {
+        Err(error) => {
+            // The sender would wait for an answer. If it is gone, the error says so already.
+            let _ = write(stream, &REFUSED);
+            Err(error)
+        }
+        delivered => delivered,
+    }
+}
+
+fn deliver(stream: &UnixStream) -> Result<Delivery<'_>> {
     let mut head = [0; HEAD];
     read(stream, &mut head)?;
     let [a, b, c, d, v, w, n, m] = head;
@@ -164,7 +178,7 @@ pub fn receive(stream: &UnixStream) -> Result<Delivery<'_>> {
 fn arrival(stream: &UnixStream) -> Result<Arrival> {
     let garbled = || Error::Handover(HandoverProblem::Garbled);
     let mut length = [0];
-    let (read_now, fds) = pass::receive(stream.as_fd(), &mut length)?;
+    let (read_now, fds) = pass::receive(stream.as_fd(), &mut length).map_err(lost)?;
     if read_now == 0 {
         return Err(Error::Handover(HandoverProblem::Closed));
     }
@@ -212,7 +226,7 @@ impl Delivery<'_> {
     /// # Errors
     /// When the sender is gone.
     pub fn refuse(self) -> Result<()> {
-        write(self.stream, &[0xff; 2])
+        write(self.stream, &REFUSED)
     }
 }
 
@@ -228,6 +242,13 @@ fn read(mut stream: &UnixStream, bytes: &mut [u8]) -> Result<()> {
         .map_err(|error| failed("read", &error))
 }
 
+fn lost(refused: Refused) -> Error {
+    match refused.errno {
+        Errno::EPIPE | Errno::ECONNRESET => Error::Handover(HandoverProblem::Closed),
+        _ => refused.into(),
+    }
+}
+
 fn failed(call: &'static str, error: &std::io::Error) -> Error {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     match error.kind() {
@@ -241,7 +262,7 @@ mod tests {
     use super::{Handed, Offer, receive, send};
     use crate::binding::Label;
     use crate::error::{Error, HandoverProblem};
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::unix::net::UnixStream;
 
@@ -300,6 +321,9 @@ mod tests {
 
         (&old).write_all(b"GET / HTTP/1.1").unwrap();
         assert_eq!(problem(receive(&new)), HandoverProblem::Garbled);
+        let mut told = [0; 2];
+        (&old).read_exact(&mut told).unwrap();
+        assert_eq!(told, [0xff; 2], "nobody waits in vain");
         let (old, new) = UnixStream::pair().unwrap();
         (&old).write_all(b"bsho\x00\x07\x00\x01").unwrap();
         let version = HandoverProblem::Version { found: 7, ours: 1 };
