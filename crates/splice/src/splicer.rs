@@ -20,9 +20,8 @@ pub struct Settings {
     /// How many pairs it holds at most. 4096 unless told otherwise.
     pub pairs: u32,
     /// How many bytes that a receiver has not acknowledged may wait in the kernel, for each
-    /// direction of a pair. Beyond that, bytes wait at the sender, and what had been sent by then is
-    /// copied by user space. Less than bandwidth times delay of the receiver's path is slow.
-    /// 4 MiB unless told otherwise.
+    /// direction of a pair; less than 2 GiB. Beyond that the sender waits, and user space copies. Less
+    /// than bandwidth times delay of the receiver's path is slow. 4 MiB unless told otherwise.
     pub ahead: u32,
 }
 

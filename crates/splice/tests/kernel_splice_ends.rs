@@ -3,7 +3,7 @@
 
 use bpfsmith_gate::{deadline, needs};
 use bpfsmith_net::Node;
-use bpfsmith_splice::{Joined, Next, Outcome, Settings, Side, Splicer, Way, Why};
+use bpfsmith_splice::{Joined, Next, Outcome, Proxy, Settings, Side, Splicer, Way, Why};
 use bpfsmith_sys::epoll::Epoll;
 use bpfsmith_sys::socket::{reset_on_close, tcp_progress, unread};
 use bpfsmith_uapi::Errno;
@@ -445,4 +445,95 @@ fn a_slow_receiver_slows_its_sender() {
         assert_eq!(spliced + copied, u64::try_from(all.len()).unwrap() + 11);
         println!("{spliced} spliced, {copied} copied");
     }
+}
+
+/// Nobody listens at the target: the client is told by a reset, not by an empty answer.
+#[test]
+fn a_target_that_is_not_there_resets_its_clients() {
+    needs!(Root, NetNs, Loopback, Sockmap, RingBuf, Btf);
+    let node = Node::new().unwrap();
+    for address in FAMILIES {
+        let any = SocketAddr::new(address, 0);
+        let bind = || node.run(|| TcpListener::bind(any)).unwrap().unwrap();
+        let (front, gone) = (bind(), bind().local_addr().unwrap());
+        let near = front.local_addr().unwrap();
+        let splicer = Splicer::new(Settings::default()).unwrap();
+        let mut proxy = Proxy::splicing(front, gone, splicer).unwrap();
+        let (stopper, counters) = (proxy.stopper(), proxy.counters());
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| node.run(|| proxy.run()).unwrap());
+            let client = node.run(|| TcpStream::connect(near)).unwrap().unwrap();
+            client.set_read_timeout(Some(LIMIT)).unwrap();
+            is_reset(&client);
+            deadline(LIMIT, || (counters.tally().open == 0).then_some(()));
+            stopper.stop();
+            running.join().unwrap().unwrap();
+        });
+        let tally = counters.tally();
+        assert_eq!((tally.accepted, tally.unreachable), (1, 1));
+        assert_eq!(proxy.splicer().unwrap().entries().unwrap(), [0; 4]);
+    }
+}
+
+/// Who stops a proxy, breaks its connections off.
+#[test]
+fn a_proxy_that_is_stopped_resets_what_is_open() {
+    needs!(Root, NetNs, Loopback, Sockmap, RingBuf, Btf);
+    let node = Node::new().unwrap();
+    let any = SocketAddr::new(FAMILIES[0], 0);
+    let bind = || node.run(|| TcpListener::bind(any)).unwrap().unwrap();
+    let (front, target) = (bind(), bind());
+    let near = front.local_addr().unwrap();
+    let splicer = Splicer::new(Settings::default()).unwrap();
+    let mut proxy = Proxy::splicing(front, target.local_addr().unwrap(), splicer).unwrap();
+    let stopper = proxy.stopper();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| node.run(|| proxy.run()).unwrap());
+        let client = node.run(|| TcpStream::connect(near)).unwrap().unwrap();
+        let (server, _) = target.accept().unwrap();
+        for socket in [&client, &server] {
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+        }
+        send(&client, b"half of it");
+        receive(&server, b"half of it");
+        stopper.stop();
+        running.join().unwrap().unwrap();
+        is_reset(&client);
+        is_reset(&server);
+    });
+    assert_eq!(proxy.splicer().unwrap().entries().unwrap(), [0; 4]);
+}
+
+/// An entered connection whose stream ends before the other one stands: its answer is still spliced.
+#[test]
+fn an_expected_connection_may_end_its_stream() {
+    needs!(Root, NetNs, Loopback, Sockmap, RingBuf, Btf);
+    let node = Node::new().unwrap();
+    for address in FAMILIES {
+        let world = world(&node, address, Settings::default());
+        let expected = world
+            .splicer
+            .expect(&world.left_proxy, &world.right_proxy)
+            .unwrap();
+        send(&world.left, b"all of it");
+        world.left.shutdown(Shutdown::Write).unwrap();
+        arrived(&world.left_proxy, 10);
+        let joined = expected.join(world.left_proxy, world.right_proxy).unwrap();
+        assert_eq!(joined.way(), Way::Copied);
+        let driven = drive(world.splicer, joined);
+        receive(&world.right, b"all of it");
+        receive_end(&world.right);
+        let answer = bytes(9, 1_000_000);
+        send(&world.right, &answer);
+        receive(&world.left, &answer);
+        world.right.shutdown(Shutdown::Write).unwrap();
+        receive_end(&world.left);
+        assert_eq!(driven.over(), (Outcome::Ended, [1_000_000, 9]));
+    }
+    // Others than were entered.
+    let world = world(&node, FAMILIES[0], Settings::default());
+    let expected = world.splicer.expect(&world.left_proxy, &world.right_proxy);
+    let not = expected.unwrap().join(world.left, world.right).unwrap_err();
+    assert!(not.to_string().contains("EINVAL"), "{not}");
+    assert_eq!(world.splicer.entries().unwrap(), [0; 4]);
 }
