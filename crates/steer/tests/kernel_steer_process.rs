@@ -1,152 +1,33 @@
-//! What is pinned outlives processes, and sockets go from one to the other.
-//!
-//! Other processes are this program again, with a role in their environment.
+//! What is pinned outlives processes, also when they are killed in the middle of a change.
 
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
 mod support;
 
 use bpfsmith_asm::dsl::*;
-use bpfsmith_gate::{Mount, bpffs, deadline, needs, rounds};
+use bpfsmith_gate::{deadline, needs, rounds};
 use bpfsmith_maps::{Map, ObjectMap, PerCpuMap};
-use bpfsmith_net::{NetNs, Node};
+use bpfsmith_net::NetNs;
 use bpfsmith_prog::{Link, Load};
-use bpfsmith_steer::handover::{self, Handed, Offer};
 use bpfsmith_steer::{Answer, Error, HomeProblem, Protocol, Steering, Upgrade};
-use std::env;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use support::{LIMIT, binding, came_to, client, cookie, label, listen, rule, to, world};
-
-const ROLE: &str = "BS_STEER_ROLE";
-const DIR: &str = "BS_STEER_DIR";
-const TALK: &str = "BS_STEER_TALK";
-
-/// A machine, a bpffs, and a place where other processes are talked to.
-struct World {
-    node: Node,
-    mount: Mount,
-    talk: UnixListener,
-    path: PathBuf,
-}
-
-impl World {
-    fn new() -> World {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bs-steer-{}-{number}", std::process::id());
-        let path = env::temp_dir().join(name);
-        World {
-            node: world(),
-            mount: bpffs(),
-            talk: UnixListener::bind(&path).unwrap(),
-            path,
-        }
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.mount.path().join("steer")
-    }
-
-    /// Starts a process on the machine, and waits until it says hello.
-    #[track_caller]
-    fn start(&self, role: &str) -> Process {
-        let start = || {
-            Command::new(env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "as_another_process",
-                    "--nocapture",
-                ])
-                .env(ROLE, role)
-                .env(DIR, self.dir())
-                .env(TALK, &self.path)
-                .stdout(Stdio::null())
-                .spawn()
-        };
-        let child = self.node.run(start).unwrap().unwrap();
-        let mut process = Process {
-            child,
-            talk: UnixStream::pair().unwrap().0,
-        };
-        self.talk.set_nonblocking(true).unwrap();
-        process.talk = deadline(LIMIT, || {
-            if let Some(status) = process.child.try_wait().unwrap() {
-                panic!("{role} ended at once: {status}");
-            }
-            Some(self.talk.accept().ok()?.0)
-        });
-        process.talk.set_nonblocking(false).unwrap();
-        process.talk.set_read_timeout(Some(LIMIT)).unwrap();
-        process
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Another process. It does not outlive the test.
-struct Process {
-    child: Child,
-    talk: UnixStream,
-}
-
-impl Process {
-    #[track_caller]
-    fn hear(&mut self, word: &str) {
-        let mut line = String::new();
-        let mut bytes = [0];
-        while !line.ends_with('\n') {
-            self.talk.read_exact(&mut bytes).unwrap();
-            line.push(char::from(bytes[0]));
-        }
-        assert_eq!(line.trim_end(), word);
-    }
-
-    fn say(&mut self, word: &str) {
-        writeln!(self.talk, "{word}").unwrap();
-    }
-
-    /// It ends with `SIGKILL`.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    #[track_caller]
-    fn ends(&mut self) {
-        let status = deadline(LIMIT, || self.child.try_wait().unwrap());
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use support::process::{World, role};
+use support::{LIMIT, binding, came_to, client, cookie, label, listen, rule, to};
 
 /// Not a test: what a process does that another test started.
 #[test]
 fn as_another_process() {
-    let Ok(role) = env::var(ROLE) else { return };
-    let dir = PathBuf::from(env::var_os(DIR).unwrap());
-    let talk = UnixStream::connect(env::var_os(TALK).unwrap()).unwrap();
+    let Some((role, dir, talk)) = role() else {
+        return;
+    };
     match role.as_str() {
         "maker" => make(&dir, talk),
         "restless" => change_without_end(&dir),
         "first" => bind_many(&dir, talk, 64),
         "second" => bind_many(&dir, talk, 65),
-        "old" => serve_until_succeeded(&dir, talk),
-        "new" => succeed(&dir, talk),
         other => panic!("{other}"),
     }
 }
@@ -397,139 +278,6 @@ fn two_writers_lose_nothing() {
         assert_eq!(own.count(), count);
     }
     assert_eq!(steering.services().unwrap().len(), 3);
-}
-
-/// Answers each connection with a word.
-fn answer(listener: &TcpListener, word: &str) -> bool {
-    match listener.accept() {
-        Ok((mut stream, _)) => {
-            stream.set_nonblocking(false).unwrap();
-            // A client that does not wait for the answer is the test's, and fails there.
-            let _ = stream.write_all(word.as_bytes());
-            true
-        }
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::WouldBlock);
-            std::thread::yield_now();
-            false
-        }
-    }
-}
-
-fn serve_until_succeeded(dir: &Path, mut talk: UnixStream) {
-    let mut steering = Steering::open(dir).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    steering.register(&label("web"), &listener).unwrap();
-    let successors = UnixListener::bind(dir_of_talk("successor")).unwrap();
-    successors.set_nonblocking(true).unwrap();
-    writeln!(talk, "serving").unwrap();
-    loop {
-        answer(&listener, "old");
-        if let Ok((stream, _)) = successors.accept() {
-            stream.set_nonblocking(false).unwrap();
-            handover::send(&stream, &[Offer::new(label("web"), &listener)]).unwrap();
-            break;
-        }
-    }
-    std::fs::remove_file(dir_of_talk("successor")).unwrap();
-    writeln!(talk, "handed over").unwrap();
-}
-
-fn dir_of_talk(suffix: &str) -> PathBuf {
-    PathBuf::from(env::var_os(TALK).unwrap()).with_extension(suffix)
-}
-
-fn succeed(dir: &Path, mut talk: UnixStream) {
-    let stream = UnixStream::connect(dir_of_talk("successor")).unwrap();
-    let arrivals = handover::receive(&stream).unwrap().take().unwrap();
-    let [arrival] = <[_; 1]>::try_from(arrivals).unwrap();
-    assert_eq!(arrival.label, label("web"));
-    let Handed::Tcp(listener) = arrival.socket else {
-        panic!("{:?}", arrival.socket);
-    };
-    // It is registered already: it is the same socket.
-    let mut steering = Steering::open(dir).unwrap();
-    let before = steering.sockets(&label("web")).unwrap();
-    steering.register(&label("web"), &listener).unwrap();
-    assert_eq!(steering.sockets(&label("web")).unwrap(), before);
-    talk.set_nonblocking(true).unwrap();
-    writeln!(talk, "serving").unwrap();
-    let mut talk = BufReader::new(talk);
-    loop {
-        answer(&listener, "new");
-        if matches!(talk.read_line(&mut String::new()), Ok(5)) {
-            break;
-        }
-    }
-}
-
-#[test]
-fn a_new_process_takes_over_and_no_connection_fails() {
-    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
-    let world = World::new();
-    let mut steering = Steering::create(world.dir(), &world.node.ns).unwrap();
-    steering
-        .bind(binding("tcp 203.0.113.0/24 *"), &label("web"))
-        .unwrap();
-    let mut old = world.start("old");
-    old.hear("serving");
-    let (asked, enough) = (AtomicU32::new(0), std::sync::atomic::AtomicBool::new(false));
-    let ask = |n: u32| {
-        let port = u16::try_from(n % 60_000 + 1).unwrap();
-        let mut stream = TcpStream::connect(("203.0.113.7", port))?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        let mut word = String::new();
-        stream.read_to_string(&mut word)?;
-        asked.fetch_add(1, Ordering::Relaxed);
-        std::io::Result::Ok(word)
-    };
-    let answers = std::thread::scope(|scope| {
-        let _stop = support::Stop(&enough);
-        let asking = scope.spawn(|| {
-            let all = || {
-                let mut answers = Vec::new();
-                while !enough.load(Ordering::Acquire) {
-                    let n = u32::try_from(answers.len()).unwrap();
-                    answers.push(ask(n).unwrap_or_else(|error| error.to_string()));
-                }
-                answers
-            };
-            world.node.run(all).unwrap()
-        });
-        let some = |more: u32| {
-            let goal = asked.load(Ordering::Relaxed) + more;
-            deadline(LIMIT, || {
-                (asked.load(Ordering::Relaxed) >= goal).then_some(())
-            });
-        };
-        some(rounds(1000));
-        let mut new = world.start("new");
-        new.hear("serving");
-        old.hear("handed over");
-        old.ends();
-        some(rounds(1000));
-        enough.store(true, Ordering::Release);
-        let answers = asking.join().unwrap();
-        new.say("stop");
-        new.ends();
-        answers
-    });
-    let of = |word: &str| answers.iter().filter(|answer| *answer == word).count();
-    let (old, new) = (of("old"), of("new"));
-    let other = answers
-        .iter()
-        .find(|answer| !["old", "new"].contains(&answer.as_str()));
-    assert_eq!(other, None);
-    assert!(old > 0 && new > 0, "{old} old, {new} new");
-    // The handed socket died with its last process.
-    assert_eq!(steering.sockets(&label("web")).unwrap(), []);
-    assert_eq!(came_to(&world.node, to("203.0.113.1:80"), &[]), None);
-    let status = steering.status().unwrap();
-    assert_eq!(
-        (status.counts("web").misses, status.counts("web").errors),
-        (1, 0)
-    );
 }
 
 #[track_caller]

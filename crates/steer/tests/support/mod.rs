@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod process;
+
 use bpfsmith_gate::deadline;
 use bpfsmith_net::{Node, Prefix, Route};
 use bpfsmith_steer::{Binding, Label, Protocol, Rule, Steering};
