@@ -92,6 +92,15 @@ impl Region {
         Ok(region)
     }
 
+    /// Child processes do not get it: what is done here has no second half in them.
+    pub(crate) fn keep_from_children(&self) -> Answer<()> {
+        // SAFETY: the pages are of this region, and this process keeps them as they are.
+        match unsafe { libc::madvise(self.at.as_ptr().cast(), self.len, libc::MADV_DONTFORK) } {
+            0 => Ok(()),
+            _ => Err(Refused::last("madvise")),
+        }
+    }
+
     #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len

@@ -333,6 +333,8 @@ fn map(fd: &OwnedFd, offsets: &[Places; 4], which: Which, len: u32) -> Answer<Ri
     let bytes = bytes.ok_or(senseless)?;
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let region = Region::map(&From::Fd(fd.as_fd(), page), bytes, access)?;
+    // Positions that a child moves, if only as it drops its socket, are not ours any more.
+    region.keep_from_children()?;
     Ring::of(region, places, (stride, which), len).ok_or(senseless)
 }
 

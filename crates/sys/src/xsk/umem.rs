@@ -129,7 +129,7 @@ pub struct Census {
 ///
 /// Each frame is in one place at a time: in the pool of this memory, in a [`Frame`] value, or with
 /// the kernel. A clone is the same memory. It is unmapped when the last clone, socket and
-/// frame is gone.
+/// frame is gone. It is of this process alone: a forked child does not have it, nor the rings.
 #[derive(Clone, Debug)]
 pub struct Umem(pub(super) Arc<Memory>);
 
@@ -159,6 +159,10 @@ impl Umem {
         };
         let region = Region::map(&from, bytes, libc::PROT_READ | libc::PROT_WRITE);
         let region = region.map_err(|refused| Error::new(MMAP, None, refused.errno))?;
+        // A child would have copies that no packet arrives in, made when it is forked: all of what is
+        // locked, at once.
+        let kept = region.keep_from_children();
+        kept.map_err(|refused| Error::of(refused, None))?;
         let pool = || AtomicU8::new(Owner::Pool as u8);
         Ok(Umem(Arc::new(Memory {
             region,
@@ -306,6 +310,25 @@ mod tests {
             assert_eq!(error.problem, Problem::BadFrames, "{layout:?}");
         }
         Umem::new(Layout::new(1).headroom(4096 - 257)).unwrap();
+    }
+
+    #[test]
+    fn a_forked_child_gets_neither_frames_nor_copies_of_them() {
+        let umem = Umem::new(Layout::new(5)).unwrap();
+        let at = umem.0.region().start().addr().get();
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        // Which map each line is about.
+        let mut range = 0..0;
+        let flags = maps.lines().find_map(|line| {
+            let ends = line.split(' ').next().and_then(|ends| ends.split_once('-'));
+            if let Some((Some(start), Some(end))) = ends.map(|(a, b)| (number(a), number(b))) {
+                range = start..end;
+            }
+            let flags = line.strip_prefix("VmFlags:");
+            flags.filter(|_| range.contains(&at))
+        });
+        assert!(flags.unwrap().contains(" dc"), "{flags:?}");
     }
 
     /// Whether there are huge pages is up to the machine.
