@@ -314,6 +314,54 @@ fn a_device_that_is_down_says_so() {
 }
 
 #[test]
+fn a_device_that_has_gone_ends_a_wait_with_an_error() {
+    needs!(Root, NetNs, Veth, XdpLink, Xsk);
+    for receive in [0, 64] {
+        let bench = XskBench::new();
+        let umem = Umem::new(Layout::new(8)).unwrap();
+        let mut socket = bench.open(&bench.plan().receive(receive), &umem);
+        socket.fill(u32::MAX).unwrap();
+        bench.server_net().set_down(bench.index()).unwrap();
+        let brief = Duration::from_millis(1);
+        let wait = || socket.wait(Wait::Receive, brief);
+        let error = deadline(LIMIT, || wait().err());
+        assert_eq!(error.problem, Problem::Down, "{error}");
+        bench.server_net().delete_link(bench.index()).unwrap();
+        let error = deadline(LIMIT, || wait().err().filter(|it| it.errno != error.errno));
+        assert_eq!(error.problem, Problem::NoDevice, "{error}");
+        assert!(error.hint().unwrap().contains("has gone"), "{error}");
+    }
+}
+
+#[test]
+fn sockets_share_memory_across_namespaces_whose_devices_have_the_same_numbers() {
+    needs!(Root, NetNs, Veth, Xsk);
+    let umem = Umem::new(Layout::new(8)).unwrap();
+    let spaces = [(); 2].map(|()| {
+        let ns = NetNs::new().unwrap();
+        let net = Netlink::open_in(&ns).unwrap();
+        let kind = Kind::Veth(Device::new("far0"));
+        net.add_link(&Device::new("near0"), &kind).unwrap();
+        let index = net.link("near0").unwrap().index;
+        net.set_up(index).unwrap();
+        (ns, Plan::new(index.0, 0), index)
+    });
+    let [
+        (first_ns, plan, first),
+        (second_ns, _, second),
+    ] = &spaces;
+    assert_eq!(first, second);
+    let socket = first_ns.run(|| plan.open(&umem)).unwrap().unwrap();
+    let beside = plan.beside(&socket);
+    let other = second_ns.run(|| beside.open(&umem)).unwrap().unwrap();
+    // On the same queue of the same device, there is no place for two.
+    refused(
+        second_ns.run(|| plan.beside(&other).open(&umem)).unwrap(),
+        Problem::QueueTaken,
+    );
+}
+
+#[test]
 fn two_queues_share_one_memory() {
     needs!(Root, NetNs, Veth, XdpLink, Xsk);
     let bench = XskBench::of_queues(2);

@@ -6,10 +6,15 @@ use super::ring::tests::{PLACES, ring};
 use super::ring::{Entry, Ring, Stride};
 use super::*;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// A socket on memory of its own, with rings of 8 entries.
 fn socket(umem: &Umem) -> Socket {
+    socket_of(umem, File::open("/dev/null").unwrap().into())
+}
+
+fn socket_of(umem: &Umem, fd: OwnedFd) -> Socket {
     let rings = Rings {
         receive: Some(ring(Stride::Descriptor, 8)),
         send: Some(ring(Stride::Descriptor, 8)),
@@ -20,7 +25,6 @@ fn socket(umem: &Umem) -> Socket {
         device: 1,
         queue: 0,
     };
-    let fd = File::open("/dev/null").unwrap().into();
     Socket::of(fd, on, Wakeup::Asked, Arc::clone(&umem.0), rings)
 }
 
@@ -142,6 +146,39 @@ fn what_cannot_be_sent_stays_with_the_sender() {
     let census = umem.census();
     assert_eq!((census.sending, census.receiving, census.held), (8, 2, 0));
     assert_eq!(socket.waiting(), Ok([2, 8]));
+}
+
+#[test]
+fn a_kernel_that_fell_asleep_after_the_last_frame_is_woken() {
+    let umem = Umem::new(Layout::new(2)).unwrap();
+    let mut socket = socket(&umem);
+    assert_eq!(socket.fill(8), Ok(2));
+    // There is nothing more to give, but what it was given it has not seen.
+    socket.rings().fill.set(PLACES.flags, 1);
+    let fault = socket.fill(8).unwrap_err();
+    assert!(
+        fault.to_string().starts_with("recvfrom(AF_XDP)"),
+        "it was called: {fault}"
+    );
+    socket.rings().fill.kernel_reads();
+    assert_eq!(socket.fill(8), Ok(0));
+}
+
+#[test]
+fn a_busy_polling_socket_calls_before_it_waits() {
+    use std::net::UdpSocket;
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let umem = Umem::new(Layout::new(2)).unwrap();
+    let mut socket = socket_of(&umem, udp.try_clone().unwrap().into());
+    let Ok(()) = socket.busy_poll(1, 8) else {
+        return;
+    };
+    udp.connect(udp.local_addr().unwrap()).unwrap();
+    udp.send(b"seen").unwrap();
+    udp.peek(&mut [0; 4]).unwrap();
+    // The call took the only datagram, so that there is nothing to wait for.
+    let limit = std::time::Duration::from_millis(1);
+    assert_eq!(socket.wait(Wait::Receive, limit), Ok(false));
 }
 
 #[test]

@@ -168,7 +168,15 @@ impl<'a> Plan<'a> {
             fill: ring(Which::Fill, self.fill)?.ok_or_else(missing)?,
             completion: ring(Which::Completion, self.completion)?.ok_or_else(missing)?,
         };
-        bind(&fd, self.on, self.flags(), self.beside).map_err(at)?;
+        let bound = bind(&fd, self.on, self.flags(), self.beside);
+        bound.map_err(|refused| match (self.beside, refused.errno) {
+            // On one queue, the rings of frames would be shared too: ours are one too many. The same
+            // numbers may also mean a device of another namespace.
+            (Some(other), Errno::EINVAL) if other.on() == self.on => {
+                Error::new(BIND, Some(self.on), Errno::EBUSY)
+            }
+            _ => at(refused),
+        })?;
         let wakeup = self.beside.map_or(self.wakeup, Socket::wakeup);
         Ok(Socket::of(fd, self.on, wakeup, memory, rings))
     }
@@ -188,10 +196,6 @@ impl<'a> Plan<'a> {
             return Err(Error::new(PLAN, Some(self.on), Errno::EINVAL));
         }
         match self.beside {
-            // The kernel would say EINVAL: on one queue, the rings of frames are shared too.
-            Some(other) if other.on() == self.on => {
-                Err(Error::new(BIND, Some(self.on), Errno::EBUSY))
-            }
             Some(other) if !other.is_on(memory) => {
                 Err(Error::new(PLAN, Some(self.on), Errno::EXDEV))
             }

@@ -5,7 +5,7 @@ use super::frame::Frame;
 use super::open::{Rings, Wakeup, read};
 use super::ring::{Entry, Ring};
 use super::umem::{Memory, Owner};
-use crate::refused::Refused;
+use crate::refused::{Answer, Refused};
 use bpfsmith_uapi::Errno;
 use bpfsmith_uapi::xsk::desc::XDP_PKT_CONTD;
 use bpfsmith_uapi::xsk::option::{XDP_OPTIONS, XDP_STATISTICS};
@@ -28,6 +28,8 @@ pub struct Socket {
     wakeup: Wakeup,
     on: Queue,
     with_kernel: WithKernel,
+    /// Whether calls do the driver's work.
+    polls: bool,
     fd: OwnedFd,
 }
 
@@ -106,6 +108,7 @@ impl Socket {
             wakeup,
             on,
             with_kernel: WithKernel::default(),
+            polls: false,
             fd,
         }
     }
@@ -160,7 +163,8 @@ impl Socket {
     /// fewer when the pool is empty or the ring full.
     ///
     /// # Errors
-    /// [`Fault::Corrupt`]; [`Fault::Refused`] when the kernel had to be woken and refused.
+    /// [`Fault::Corrupt`]; [`Fault::Refused`] when the kernel had to be woken and refused: the frames
+    /// are in the ring all the same.
     pub fn fill(&mut self, limit: u32) -> Result<u32, Fault> {
         let room = self.rings.fill.room()?.min(limit);
         let mut given = 0;
@@ -207,24 +211,14 @@ impl Socket {
     /// Shows frames to the kernel, and wakes it if it waits for some.
     fn publish_fill(&mut self, given: u32) -> Result<u32, Fault> {
         self.rings.fill.publish(given);
-        self.with_kernel.receiving += given;
-        if given > 0 && self.rings.fill.wants_wakeup() {
-            // SAFETY: without a buffer, the kernel only looks at the rings.
-            let answer = unsafe {
-                let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
-                let nothing = std::ptr::null_mut();
-                libc::recvfrom(
-                    fd,
-                    nothing,
-                    0,
-                    flags,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                )
-            };
-            let refused = Refused::last(RECV);
-            if answer < 0 && refused.errno != Errno::EAGAIN {
-                return Err(self.refused(refused).into());
+        let receiving = &mut self.with_kernel.receiving;
+        *receiving = receiving.saturating_add(given);
+        // Also for those that it was given before: it may have gone to sleep just then.
+        if self.rings.fill.wants_wakeup() && self.rings.fill.pending()? > 0 {
+            match self.call(Wait::Receive) {
+                Ok(()) => {}
+                Err(refused) if refused.errno == Errno::EAGAIN => {}
+                Err(refused) => return Err(self.refused(refused).into()),
             }
         }
         Ok(given)
@@ -304,7 +298,8 @@ impl Socket {
             given += 1;
         }
         ring.publish(given);
-        self.with_kernel.sending += given;
+        let sending = &mut self.with_kernel.sending;
+        *sending = sending.saturating_add(given);
         fault.map_or(Ok(given), Err)
     }
 
@@ -322,19 +317,13 @@ impl Socket {
         let ring = self.sender()?;
         let mut stopped = None;
         if ring.pending()? > 0 && (always || ring.wants_wakeup()) {
-            // SAFETY: without a buffer, the kernel only looks at the rings.
-            let answer = unsafe {
-                let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
-                libc::sendto(fd, std::ptr::null(), 0, flags, std::ptr::null(), 0)
-            };
-            if answer < 0 {
-                let refused = Refused::last(SEND);
-                match refused.errno {
-                    errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS) => {
-                        stopped = Some(errno);
-                    }
-                    _ => return Err(self.refused(refused).into()),
-                }
+            match self.call(Wait::Send) {
+                Ok(()) => {}
+                Err(Refused {
+                    errno: errno @ (Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS),
+                    ..
+                }) => stopped = Some(errno),
+                Err(refused) => return Err(self.refused(refused).into()),
             }
         }
         let pending = self.sender()?.pending()?;
@@ -369,12 +358,52 @@ impl Socket {
         wrong.map_or(Ok(taken), |wrong: Corrupt| Err(wrong.into()))
     }
 
+    /// Has the kernel look at the rings of one direction.
+    fn call(&self, way: Wait) -> Answer<()> {
+        let (fd, flags) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
+        let (nothing, nobody) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: without a buffer and an address, the kernel only looks at the rings.
+        let (call, answer) = unsafe {
+            match way {
+                Wait::Receive => {
+                    let answer =
+                        libc::recvfrom(fd, nothing, 0, flags, nobody, std::ptr::null_mut());
+                    (RECV, answer)
+                }
+                Wait::Send => (SEND, libc::sendto(fd, nothing, 0, flags, nobody, 0)),
+            }
+        };
+        match answer {
+            0.. => Ok(()),
+            _ => Err(Refused::last(call)),
+        }
+    }
+
+    /// Asks the kernel whether anything can still come, which also does the driver's work when
+    /// [`busy_poll`](Socket::busy_poll) is on.
+    fn ask(&self) -> Result<(), Error> {
+        let way = match self.rings.receive {
+            Some(_) => Wait::Receive,
+            None => Wait::Send,
+        };
+        match self.call(way) {
+            Err(refused) if matches!(refused.errno, Errno::ENXIO | Errno::ENETDOWN) => {
+                Err(self.refused(refused))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until there is something, and says whether there is. It also wakes the kernel.
     ///
     /// # Errors
-    /// When the call fails for another reason than a signal.
+    /// `ENETDOWN` when there is nothing until the limit and the device is down, `ENXIO` when it has
+    /// gone; when the call fails for another reason than a signal.
     pub fn wait(&self, what: Wait, limit: Duration) -> Result<bool, Error> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        if self.polls {
+            self.ask()?;
+        }
         let flags = match what {
             Wait::Receive => PollFlags::POLLIN,
             Wait::Send => PollFlags::POLLOUT,
@@ -382,7 +411,15 @@ impl Socket {
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(self.fd.as_fd(), flags)];
         match poll(&mut fds, limit) {
-            Ok(count) => Ok(count > 0),
+            Ok(_) => {
+                let [polled] = &fds;
+                let is_there = polled.revents().is_some_and(|came| came.contains(flags));
+                // Of a device that has gone, the kernel says nothing here.
+                if !is_there {
+                    self.ask()?;
+                }
+                Ok(is_there)
+            }
             Err(nix::errno::Errno::EINTR) => Ok(false),
             Err(errno) => Err(Error::new("poll", Some(self.on), Errno(errno as i32))),
         }
@@ -432,12 +469,13 @@ impl Socket {
         }
     }
 
-    /// The calls of this socket do the driver's work, `budget` packets at a time, instead of
-    /// interrupts. Linux 5.11.
+    /// [`wait`](Socket::wait), and [`kick`](Socket::kick) where it calls the kernel, do the driver's work
+    /// for so many microseconds, `budget` packets at a time. Interrupts stay away meanwhile if the device's
+    /// `napi_defer_hard_irqs` and `gro_flush_timeout` are set. Linux 5.11.
     ///
     /// # Errors
     /// `EPERM` without `CAP_NET_ADMIN`; `ENOPROTOOPT` on older kernels.
-    pub fn busy_poll(&self, microseconds: u16, budget: u16) -> Result<(), Error> {
+    pub fn busy_poll(&mut self, microseconds: u16, budget: u16) -> Result<(), Error> {
         const SO_PREFER_BUSY_POLL: i32 = 69;
         const SO_BUSY_POLL_BUDGET: i32 = 70;
         for (option, value) in [
@@ -454,6 +492,7 @@ impl Socket {
                 return Err(self.refused(Refused::last(BUSY_POLL)));
             }
         }
+        self.polls = true;
         Ok(())
     }
 
