@@ -277,6 +277,13 @@ fn what_cannot_be_opened_is_explained() {
     let one_way = |mut socket: Socket| {
         let receive = socket.receive(&mut Vec::new(), 1);
         let send = socket.kick();
+        for (what, works) in [
+            (Wait::Receive, &receive.is_ok()),
+            (Wait::Send, &send.is_ok()),
+        ] {
+            let waited = socket.wait(what, Duration::ZERO);
+            assert_eq!(waited.is_ok(), *works, "{waited:?}");
+        }
         (receive.is_ok(), send.is_ok())
     };
     drop(socket);
@@ -323,7 +330,12 @@ fn a_device_that_has_gone_ends_a_wait_with_an_error() {
         socket.fill(u32::MAX).unwrap();
         bench.server_net().set_down(bench.index()).unwrap();
         let brief = Duration::from_millis(1);
-        let wait = || socket.wait(Wait::Receive, brief);
+        let what = if receive > 0 {
+            Wait::Receive
+        } else {
+            Wait::Send
+        };
+        let wait = || socket.wait(what, brief);
         let error = deadline(LIMIT, || wait().err());
         assert_eq!(error.problem, Problem::Down, "{error}");
         bench.server_net().delete_link(bench.index()).unwrap();

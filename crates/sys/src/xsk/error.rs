@@ -61,15 +61,30 @@ type Row = (&'static str, Errno, Problem, &'static str);
 pub(super) const SOCKET: &str = "socket(AF_XDP)";
 pub(super) const MMAP: &str = "mmap";
 pub(super) const REG: &str = "setsockopt XDP_UMEM_REG";
+pub(super) const FILL_RING: &str = "setsockopt XDP_UMEM_FILL_RING";
+pub(super) const COMPLETION_RING: &str = "setsockopt XDP_UMEM_COMPLETION_RING";
+pub(super) const RECEIVE_RING: &str = "setsockopt XDP_RX_RING";
+pub(super) const SEND_RING: &str = "setsockopt XDP_TX_RING";
 pub(super) const OFFSETS: &str = "getsockopt XDP_MMAP_OFFSETS";
 pub(super) const BIND: &str = "bind(AF_XDP)";
 pub(super) const SEND: &str = "sendto(AF_XDP)";
 pub(super) const RECV: &str = "recvfrom(AF_XDP)";
+pub(super) const POLL: &str = "poll(AF_XDP)";
 pub(super) const BUSY_POLL: &str = "setsockopt SO_PREFER_BUSY_POLL";
 /// Not a call: what is refused before the kernel is asked.
 pub(super) const PLAN: &str = "plan";
 
+/// The kernel has no memory for one of the rings.
+const fn long(call: &'static str) -> Row {
+    let say = "the kernel has no memory for so long a ring: a shorter one";
+    (call, Errno::ENOMEM, Problem::NoMemory, say)
+}
+
 const ROWS: &[Row] = &[
+    long(FILL_RING),
+    long(COMPLETION_RING),
+    long(RECEIVE_RING),
+    long(SEND_RING),
     (
         SOCKET,
         Errno::EAFNOSUPPORT,
@@ -197,6 +212,12 @@ const ROWS: &[Row] = &[
         Errno::ENOBUFS,
         Problem::NoRing,
         "the socket was opened without a ring to receive: Plan::receive",
+    ),
+    (
+        POLL,
+        Errno::ENOBUFS,
+        Problem::NoRing,
+        "the socket was opened without the ring that is waited for: Plan::receive, Plan::send",
     ),
     (
         RECV,

@@ -193,6 +193,18 @@ fn a_closed_socket_gives_back_what_it_had_received() {
     assert_eq!((umem.census().free, umem.census().receiving), (1, 3));
 }
 
+#[test]
+fn what_comes_while_a_socket_is_closed_stays_with_the_kernel_as_was_told() {
+    let umem = Umem::new(Layout::new(4)).unwrap();
+    let mut socket = socket(&umem);
+    assert_eq!(socket.fill(u32::MAX), Ok(4));
+    socket.drain();
+    let told = socket.with_kernel();
+    inbox(&socket).kernel_writes(entry(256, 60));
+    drop(socket);
+    assert_eq!((told.receiving, umem.census().receiving), (4, 4));
+}
+
 /// Numbers that look like chance and are the same each time.
 struct Dice(u64);
 

@@ -34,9 +34,11 @@
 //!         // Back to whoever sent it.
 //!         frame[..12].rotate_left(6);
 //!     }
-//!     socket.send(&mut frames)?;
-//!     socket.kick()?;
-//!     socket.reap()?;
+//!     // Until there was room for all, and then for what the kernel left in the ring.
+//!     while !frames.is_empty() || socket.kick()?.pending > 0 {
+//!         socket.send(&mut frames)?;
+//!         socket.reap()?;
+//!     }
 //! }
 //! # }
 //! ```

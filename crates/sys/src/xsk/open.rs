@@ -1,6 +1,9 @@
 //! How an XDP socket is made: the plan, and the calls in their order.
 
-use super::error::{BIND, Error, MMAP, OFFSETS, PLAN, Queue, REG, SOCKET, Which};
+use super::error::{
+    BIND, COMPLETION_RING, Error, FILL_RING, MMAP, OFFSETS, PLAN, Queue, RECEIVE_RING, REG,
+    SEND_RING, SOCKET, Which,
+};
 use super::ring::{Places, Ring, Stride};
 use super::socket::Socket;
 use super::umem::{Memory, Umem};
@@ -139,18 +142,10 @@ impl<'a> Plan<'a> {
             register(&fd, &memory).map_err(at)?;
         }
         for (option, call, len) in [
-            (
-                XDP_UMEM_FILL_RING,
-                "setsockopt XDP_UMEM_FILL_RING",
-                self.fill,
-            ),
-            (
-                XDP_UMEM_COMPLETION_RING,
-                "setsockopt XDP_UMEM_COMPLETION_RING",
-                self.completion,
-            ),
-            (XDP_RX_RING, "setsockopt XDP_RX_RING", self.receive),
-            (XDP_TX_RING, "setsockopt XDP_TX_RING", self.send),
+            (XDP_UMEM_FILL_RING, FILL_RING, self.fill),
+            (XDP_UMEM_COMPLETION_RING, COMPLETION_RING, self.completion),
+            (XDP_RX_RING, RECEIVE_RING, self.receive),
+            (XDP_TX_RING, SEND_RING, self.send),
         ] {
             if len > 0 {
                 set(call, &fd, option, &len.to_ne_bytes()).map_err(at)?;

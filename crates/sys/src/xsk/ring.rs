@@ -7,7 +7,7 @@
 use super::error::{Corrupt, Which};
 use crate::mmap::Region;
 use bpfsmith_uapi::xsk::ring::XDP_RING_NEED_WAKEUP;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Where things are in the pages of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +116,9 @@ impl Ring {
     /// Whether the kernel wants to be called.
     #[inline]
     pub(super) fn wants_wakeup(&self) -> bool {
+        // It says so, and then looks at our position once more: so ours must be seen before we look, or
+        // each would miss the other.
+        fence(Ordering::SeqCst);
         self.word(self.places.flags).load(Ordering::Relaxed) & XDP_RING_NEED_WAKEUP != 0
     }
 

@@ -1,6 +1,6 @@
 //! An open XDP socket: frames go to the kernel and come back.
 
-use super::error::{BUSY_POLL, Corrupt, Error, Fault, Queue, RECV, SEND};
+use super::error::{BUSY_POLL, Corrupt, Error, Fault, POLL, Queue, RECV, SEND};
 use super::frame::Frame;
 use super::open::{Rings, Wakeup, read};
 use super::ring::{Entry, Ring};
@@ -30,6 +30,7 @@ pub struct Socket {
     with_kernel: WithKernel,
     /// Whether calls do the driver's work.
     polls: bool,
+    is_drained: bool,
     fd: OwnedFd,
 }
 
@@ -109,6 +110,7 @@ impl Socket {
             on,
             with_kernel: WithKernel::default(),
             polls: false,
+            is_drained: false,
             fd,
         }
     }
@@ -126,8 +128,12 @@ impl Socket {
         self.with_kernel
     }
 
-    /// Puts into the pool what the kernel is certainly done with.
-    fn drain(&mut self) {
+    /// Puts into the pool what the kernel is certainly done with, once: what comes after that stays as it
+    /// was told.
+    pub(super) fn drain(&mut self) {
+        if std::mem::replace(&mut self.is_drained, true) {
+            return;
+        }
         let mut received = Vec::new();
         // Rings that contradict themselves give nothing back, and nobody is left to be told.
         while matches!(self.receive(&mut received, 256), Ok(1..)) {
@@ -401,13 +407,16 @@ impl Socket {
     /// gone; when the call fails for another reason than a signal.
     pub fn wait(&self, what: Wait, limit: Duration) -> Result<bool, Error> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let (ring, flags) = match what {
+            Wait::Receive => (&self.rings.receive, PollFlags::POLLIN),
+            Wait::Send => (&self.rings.send, PollFlags::POLLOUT),
+        };
+        if ring.is_none() {
+            return Err(Error::new(POLL, Some(self.on), Errno::ENOBUFS));
+        }
         if self.polls {
             self.ask()?;
         }
-        let flags = match what {
-            Wait::Receive => PollFlags::POLLIN,
-            Wait::Send => PollFlags::POLLOUT,
-        };
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(self.fd.as_fd(), flags)];
         match poll(&mut fds, limit) {
@@ -421,7 +430,7 @@ impl Socket {
                 Ok(is_there)
             }
             Err(nix::errno::Errno::EINTR) => Ok(false),
-            Err(errno) => Err(Error::new("poll", Some(self.on), Errno(errno as i32))),
+            Err(errno) => Err(Error::new(POLL, Some(self.on), Errno(errno as i32))),
         }
     }
 
