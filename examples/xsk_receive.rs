@@ -14,7 +14,7 @@ use bpfsmith::maps::{Map, ObjectMap};
 use bpfsmith::net::{Host, IfIndex, Pair};
 use bpfsmith::prog::target::Xdp;
 use bpfsmith::prog::{Link, Load, Maps};
-use bpfsmith::sys::xsk::{Copies, Frame, Layout, Plan, Problem, Socket, Umem};
+use bpfsmith::sys::xsk::{Copies, Layout, Plan, Problem, Socket, Umem};
 use std::error::Error;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -34,7 +34,10 @@ const PORT: u16 = 7786;
 const PACKETS: u32 = 2000;
 /// As many are on their way at once.
 const BURST: u32 = 16;
-const QUEUES: u32 = 16;
+/// The device may have so many.
+const QUEUES: u32 = 256;
+/// So many frames wait to be received into on each queue, and as many are on other ways.
+const FILLED: u32 = 64;
 /// Ethernet, IPv4 without options, UDP.
 const HEADERS: usize = 14 + 20 + 8;
 
@@ -71,17 +74,19 @@ pub fn program() -> Program {
     Program::new(ProgType::XDP, "to_sockets", code).unwrap_or_else(|report| panic!("{report}"))
 }
 
-/// A socket on each queue that the device has.
-fn sockets(server: &Host, umem: &Umem) -> Done<Vec<Socket>> {
+/// A socket on each queue that is in use, with frames to receive into; the device may have so many.
+fn sockets(server: &Host, queues: u32, umem: &Umem) -> Done<Vec<Socket>> {
     let mut sockets = Vec::new();
-    for queue in 0..QUEUES {
+    for queue in 0..queues {
         let plan = Plan::new(server.port.index.0, queue);
         // The device is one of the namespace of the thread that opens the socket.
-        match server.run(|| plan.open(umem))? {
-            Ok(socket) => sockets.push(socket),
+        let mut socket = match server.run(|| plan.open(umem))? {
+            Ok(socket) => socket,
             Err(error) if error.problem == Problem::NoQueue && queue > 0 => break,
             Err(error) => return Err(error.into()),
-        }
+        };
+        check(socket.fill(FILLED)? == FILLED, "there are too few frames")?;
+        sockets.push(socket);
     }
     Ok(sockets)
 }
@@ -94,23 +99,28 @@ fn content(number: u32) -> Vec<u8> {
 }
 
 /// Turns a question into its answer: sender and receiver change places, and the bits of the payload
-/// are flipped.
-fn answer(frame: &mut Frame) -> Done<()> {
-    let len = match frame.get(38..40) {
-        Some(&[high, low]) => usize::from(u16::from_be_bytes([high, low])),
-        _ => return Err("the frame is too short".into()),
+/// are flipped. False if it is none: what the network sends is not to be trusted, and one odd frame is
+/// no reason to stop.
+pub fn answer(frame: &mut [u8]) -> bool {
+    let Some((headers, rest)) = frame.split_first_chunk_mut::<HEADERS>() else {
+        return false;
     };
-    frame[..12].rotate_left(6);
-    frame[26..34].rotate_left(4);
-    frame[34..38].rotate_left(2);
+    // Options of IPv4 would move all that follows.
+    let has_options = headers[14] != 0x45;
+    let len = usize::from(u16::from_be_bytes([headers[38], headers[39]]));
+    let payload = len.checked_sub(8).and_then(|len| rest.get_mut(..len));
+    let (Some(payload), false) = (payload, has_options) else {
+        return false;
+    };
+    headers[..12].rotate_left(6);
+    headers[26..34].rotate_left(4);
+    headers[34..38].rotate_left(2);
     // Without a checksum, which IPv4 allows: the sender left it to a device that does not exist.
-    frame[40..42].fill(0);
-    let end = 34 + len;
-    let payload = frame.get_mut(HEADERS..end).ok_or("the packet is longer")?;
+    headers[40..42].fill(0);
     for byte in payload {
         *byte = !*byte;
     }
-    Ok(())
+    true
 }
 
 fn check(holds: bool, what: &str) -> Done<()> {
@@ -120,30 +130,38 @@ fn check(holds: bool, what: &str) -> Done<()> {
     }
 }
 
-/// Answers what has come; returns how many packets.
-fn serve(sockets: &mut [Socket]) -> Done<u32> {
+/// New frames in place of those that were used, and no more: the pool is for all queues.
+fn refill(socket: &mut Socket) -> Done<()> {
+    let waiting = socket.with_kernel().receiving;
+    socket.fill(FILLED.saturating_sub(waiting))?;
+    Ok(())
+}
+
+/// Answers what has come; returns how many packets. A server that has nothing else to do would
+/// [`wait`](Socket::wait) when there are none.
+fn serve(sockets: &mut [Socket]) -> Done<usize> {
     let mut served = 0;
     let mut frames = Vec::new();
     for socket in sockets {
-        served += socket.receive(&mut frames, 64)?;
-        for frame in &mut frames {
-            answer(frame)?;
-        }
+        socket.receive(&mut frames, 64)?;
+        // What is not answered goes back into the pool.
+        frames.retain_mut(|frame| answer(frame));
+        served += frames.len();
         while !frames.is_empty() {
             socket.send(&mut frames)?;
             socket.kick()?;
             socket.reap()?;
         }
-        // Also for what is still in the ring; and new frames in place of those that were used.
+        // Also for what is still in the ring.
         socket.kick()?;
         socket.reap()?;
-        socket.fill(64)?;
+        refill(socket)?;
     }
     Ok(served)
 }
 
 /// Sends questions and compares the answers, a burst at a time.
-fn ask(client: &UdpSocket, sockets: &mut [Socket]) -> Done<u32> {
+fn ask(client: &UdpSocket, sockets: &mut [Socket]) -> Done<usize> {
     let mut served = 0;
     for first in (0..PACKETS).step_by(BURST as usize) {
         let numbers = first..PACKETS.min(first + BURST);
@@ -185,12 +203,13 @@ pub fn run() -> Done<()> {
     let maps = Maps::of(&program())?;
     let _link = attach(server, &maps, server.port.index)?;
 
-    let umem = Umem::new(Layout::new(256).size(2048))?;
-    let mut open = sockets(server, &umem)?;
+    let queues = server.node.net.link_at(server.port.index)?.rx_queues;
+    check(queues <= QUEUES, "the map is too short for so many queues")?;
+    let umem = Umem::new(Layout::new(2 * FILLED * queues).size(2048))?;
+    let mut open = sockets(server, queues, &umem)?;
     let map: ObjectMap<u32> = maps.open(&SOCKETS)?;
-    for (queue, socket) in (0..).zip(&mut open) {
-        socket.fill(64)?;
-        map.set(&queue, &*socket)?;
+    for (queue, socket) in (0..).zip(&open) {
+        map.set(&queue, socket)?;
         let copies = match socket.copies()? {
             Copies::Each => "packets are copied",
             Copies::None => "the driver works in the frames",
@@ -215,7 +234,10 @@ pub fn run() -> Done<()> {
         total += count;
     }
     println!("{served} packets were answered in user space");
-    check(served == PACKETS && total == u64::from(PACKETS), "not all")?;
+    check(
+        served == PACKETS as usize && total == u64::from(PACKETS),
+        "not all",
+    )?;
 
     // A frame is in the pool, or with the kernel for what comes next: none is lost.
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -228,7 +250,10 @@ pub fn run() -> Done<()> {
         "{} frames free, {} to receive into",
         census.free, census.receiving
     );
-    check(census.free + census.receiving == 256, "frames are missing")?;
+    let all = census.free + census.receiving;
+    check(all == umem.frames(), "frames are missing")?;
+    let filled = open.iter().all(|it| it.with_kernel().receiving == FILLED);
+    check(filled, "a queue took what others need")?;
 
     // Closed sockets leave the map, and the packets go where they went before.
     drop(open);

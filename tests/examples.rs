@@ -84,6 +84,27 @@ fn xdp_broadcast() {
 }
 
 #[test]
+fn frames_that_are_no_questions_are_not_answered() {
+    let mut question = [7; 46];
+    question[14] = 0x45;
+    question[38..40].copy_from_slice(&[0, 12]);
+    let sound = question;
+    assert!(xsk_receive::answer(&mut question));
+    assert_eq!(question[42..], [!7; 4]);
+    // Too long, too short, with options, and cut off anywhere.
+    let lies: [(usize, u8); 3] = [(39, 13), (39, 7), (14, 0x46)];
+    for (at, byte) in lies {
+        let mut lie = sound;
+        lie[at] = byte;
+        assert!(!xsk_receive::answer(&mut lie), "{at} {byte}");
+    }
+    for len in 0..sound.len() {
+        let mut part = sound[..len].to_vec();
+        assert!(!xsk_receive::answer(&mut part), "{len}");
+    }
+}
+
+#[test]
 fn xsk_receive() {
     assert_snapshot!(listing(&xsk_receive::program()));
 }

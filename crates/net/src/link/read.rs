@@ -130,9 +130,9 @@ pub struct Link {
     pub peer: Option<Peer>,
     /// The XDP programs attached.
     pub xdp: XdpState,
-    /// How many queues it sends on.
+    /// How many queues it may send on; fewer can be in use.
     pub tx_queues: u32,
-    /// How many queues it receives on.
+    /// How many queues it may receive on; fewer can be in use, as with a veth made without a number.
     pub rx_queues: u32,
     /// The queueing discipline at its root.
     pub qdisc: String,

@@ -166,7 +166,8 @@ impl Socket {
     }
 
     /// Gives the kernel frames from the pool to receive into, `limit` at most, and returns how many:
-    /// fewer when the pool is empty or the ring full.
+    /// fewer when the pool is empty or the ring full. Where others need frames of this memory too, the limit
+    /// is what [`with_kernel`](Socket::with_kernel) has not yet.
     ///
     /// # Errors
     /// [`Fault::Corrupt`]; [`Fault::Refused`] when the kernel had to be woken and refused: the frames
