@@ -50,10 +50,12 @@ mod hostile;
 mod open;
 mod ring;
 mod socket;
+mod state;
 mod umem;
 
 pub use error::{Corrupt, Error, Fault, Problem, Queue, Which};
 pub use frame::{Frame, NoRoom};
 pub use open::{Mode, Plan, Wakeup};
-pub use socket::{Copies, Kicked, Socket, Statistics, Wait, WithKernel};
+pub use socket::{Kicked, Socket, Wait, WithKernel};
+pub use state::{Copies, Statistics};
 pub use umem::{Census, Layout, Umem};
