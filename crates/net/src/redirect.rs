@@ -203,7 +203,8 @@ const ADVICE: &[(Errno, &str)] = &[
     (Errno::EMSGSIZE, "the frame is longer than the device's MTU"),
     (
         Errno::ENOSPC,
-        "the queue of the CPU or device is full: a longer one, or slower senders",
+        "the queue of the CPU or device is full: a longer one, or slower senders; of an XDP socket: \
+         the packet is longer than its frames have room, with larger ones or less headroom it fits",
     ),
     (
         Errno::EINVAL,

@@ -162,6 +162,7 @@ fn a_full_ring_and_a_long_packet_are_counted() {
     let mut socket = bench.open(&bench.plan().receive(4), &umem);
     bench.connect(0, &socket);
     socket.fill(u32::MAX).unwrap();
+    let errors = bench.redirect_errors();
     // 2048 - 1000 - 256 bytes are left for the packet.
     bench.send_bytes(&[1; 800]);
     for number in 0..10 {
@@ -172,6 +173,18 @@ fn a_full_ring_and_a_long_packet_are_counted() {
         (statistics.receive_full == Some(6)).then_some(statistics)
     });
     assert_eq!((statistics.dropped, statistics.fill_empty), (1, Some(0)));
+    if let Some(errors) = errors {
+        for (errno, times, says) in [
+            (Errno::ENOSPC, 1, "longer than its frames"),
+            (Errno::ENOBUFS, 6, "take received ones"),
+        ] {
+            deadline(LIMIT, || {
+                errors.all().contains(&(errno, times)).then_some(())
+            });
+            let advice = redirect_advice(errno).unwrap();
+            assert!(advice.contains(says), "{advice}");
+        }
+    }
     let mut frames = Vec::new();
     assert_eq!(socket.receive(&mut frames, 64).unwrap(), 4);
     for (number, frame) in (0..).zip(&mut frames) {
