@@ -336,26 +336,19 @@ fn a_device_that_is_down_says_so() {
 #[test]
 fn a_device_that_has_gone_ends_a_wait_with_an_error() {
     needs!(Root, NetNs, Veth, XdpLink, Xsk);
-    for receive in [0, 64] {
-        let bench = XskBench::new();
-        let umem = Umem::new(Layout::new(8)).unwrap();
-        let mut socket = bench.open(&bench.plan().receive(receive), &umem);
-        socket.fill(u32::MAX).unwrap();
-        bench.server_net().set_down(bench.index()).unwrap();
-        let brief = Duration::from_millis(1);
-        let what = if receive > 0 {
-            Wait::Receive
-        } else {
-            Wait::Send
-        };
-        let wait = || socket.wait(what, brief);
-        let error = deadline(LIMIT, || wait().err());
-        assert_eq!(error.problem, Problem::Down, "{error}");
-        bench.server_net().delete_link(bench.index()).unwrap();
-        let error = deadline(LIMIT, || wait().err().filter(|it| it.errno != error.errno));
-        assert_eq!(error.problem, Problem::NoDevice, "{error}");
-        assert!(error.hint().unwrap().contains("has gone"), "{error}");
-    }
+    let bench = XskBench::new();
+    let umem = Umem::new(Layout::new(8)).unwrap();
+    let mut socket = bench.open(&bench.plan(), &umem);
+    socket.fill(u32::MAX).unwrap();
+    bench.server_net().set_down(bench.index()).unwrap();
+    // Not for room to send: some kernels say that there is, and tell the sender.
+    let wait = || socket.wait(Wait::Receive, Duration::from_millis(1));
+    let error = deadline(LIMIT, || wait().err());
+    assert_eq!(error.problem, Problem::Down, "{error}");
+    bench.server_net().delete_link(bench.index()).unwrap();
+    let error = deadline(LIMIT, || wait().err().filter(|it| it.errno != error.errno));
+    assert_eq!(error.problem, Problem::NoDevice, "{error}");
+    assert!(error.hint().unwrap().contains("has gone"), "{error}");
 }
 
 #[test]

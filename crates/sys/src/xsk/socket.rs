@@ -375,7 +375,8 @@ impl Socket {
     ///
     /// # Errors
     /// `ENETDOWN` when there is nothing until the limit and the device is down, `ENXIO` when it has
-    /// gone; when the call fails for another reason than a signal.
+    /// gone (some kernels say all the same that there is room to send); [`Problem::NoRing`](super::Problem::NoRing)
+    /// without the ring; when the call fails for another reason than a signal.
     pub fn wait(&self, what: Wait, limit: Duration) -> Result<bool, Error> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let (ring, flags) = match what {
