@@ -3,13 +3,15 @@
 //! This crate defines nothing: it gathers the workspace's crates under one name.
 //!
 //! - [`dsl`] is what a file of programs imports.
-//! - [`kit`] holds ready fragments: packet walks, checksums, counters, rate limits.
+//! - [`kit`] holds ready fragments: packet walks, checksums, counters, rate limits, socket lookup,
+//!   redirection of frames and of bytes between sockets, congestion control.
 //! - [`asm`] builds, checks, prints and parses programs.
 //! - [`maps`] makes and uses maps; [`prog`] loads, explains, attaches, runs and lists programs.
 //! - [`splice`] joins TCP connections in the kernel, and is a proxy that does.
 //! - [`net`] makes network namespaces, devices, addresses and routes.
 //! - [`steer`] gives prefixes and ports to sockets, changed while it runs.
-//! - [`btf`] reads and builds BTF; [`sys`] is the kernel boundary itself.
+//! - [`btf`] reads and builds BTF; [`sys`] is the kernel boundary itself, with XDP sockets
+//!   ([`sys::xsk`]).
 //! - [`uapi`] holds the kernel's facts: types, helpers, layouts.
 
 pub use bpfsmith_asm as asm;

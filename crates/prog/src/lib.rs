@@ -6,6 +6,8 @@
 //! | load | [`Load`], which gives a [`Prog`] |
 //! | know why not | [`Error`], [`blame`] |
 //! | attach | [`Prog::attach`] with a [`Target`](target::Target), which gives a [`Link`] |
+//! | run it on given input | [`Prog::run`], [`Outcome`] |
+//! | give the kernel functions of its own (struct_ops) | [`ops`] |
 //! | send frames to devices of a namespace | [`Ports`] |
 //! | see what is loaded | [`list`] |
 //! | find a function in a program or library | [`elf`] |
