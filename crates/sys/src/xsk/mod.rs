@@ -14,8 +14,13 @@
 //! make two values of one frame. [`Umem::census`] counts them all.
 //!
 //! The socket receives what an XDP program redirects to it through an `XSKMAP`, on the queue that both
-//! are on. Packets of several frames are not supported: a longer one is dropped, and counted in
-//! [`Statistics::dropped`].
+//! are on. The keys and values of such a map are `u32`, and `bpfsmith_maps::ObjectMap` puts sockets into
+//! it; `kit::redirect::to_map` is the program's part. Packets of several frames are not supported: a longer
+//! one is dropped, and counted in [`Statistics::dropped`].
+//!
+//! What goes to the socket, the network stack never sees. A program that redirects everything takes the
+//! questions of ARP and of IPv6 neighbours too: nobody answers them, and soon nothing else comes. So
+//! redirect what you want, and pass the rest.
 //!
 //! ```no_run
 //! use bpfsmith_sys::xsk::{Layout, Plan, Umem, Wait};
@@ -34,10 +39,14 @@
 //!         // Back to whoever sent it.
 //!         frame[..12].rotate_left(6);
 //!     }
-//!     // Until there was room for all, and then for what the kernel left in the ring.
-//!     while !frames.is_empty() || socket.kick()?.pending > 0 {
+//!     // Until there was room for all, and the kernel left nothing in the ring.
+//!     loop {
 //!         socket.send(&mut frames)?;
+//!         let left = socket.kick()?.pending;
 //!         socket.reap()?;
+//!         if frames.is_empty() && left == 0 {
+//!             break;
+//!         }
 //!     }
 //! }
 //! # }
