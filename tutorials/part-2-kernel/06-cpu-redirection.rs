@@ -50,7 +50,8 @@
 //! Devices have a trap of their own: a virtual cable drops redirected frames, without a word, until
 //! its far end has GRO on or a native XDP program. [`Ports`](bpfsmith::prog::Ports) asks
 //! the device before it becomes an entry. And an XDP socket takes only frames of the queue that it is
-//! bound to: have one for each.
+//! bound to: have one for each. What it takes, the network stack never sees: pass ARP, or nobody finds
+//! the machine any more.
 
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::lookup_or_zero;
@@ -111,6 +112,7 @@ pub fn program(cpus: u32) -> Program {
     let pass = label("pass");
     let code = code![
         is_ours(pass),
+        // The hash walks the packet again, from its first byte.
         mov(P.cursor, P.data),
         redirect::flow_hash(P, pass),
         redirect::share(R0, cpus),
@@ -164,7 +166,8 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     for cpu in 0..cpus {
         queues.set_with(cpu, 2048, &there)?;
     }
-    // What the kernel does not take, it says; the hints are ours.
+    // What the kernel does not take, it says; the hints are ours. A length of 0 is refused before it is
+    // asked: it would take the entry out. In what is printed, `key` and `value` are sizes.
     for (cpu, length) in [(0, 20_000), (0, 0), (MOST, 1)] {
         if let Err(error) = queues.set(cpu, length) {
             println!("{error}");

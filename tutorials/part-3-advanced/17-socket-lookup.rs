@@ -228,6 +228,10 @@ fn tenants_share_a_port(machine: &Machine) -> Checked {
 
 /// A new version takes over by one write to the map. Connections of the old one go on: they were looked
 /// up once, when they were made.
+///
+/// That is so for those that the old version has accepted. Who has connected and still waits in the queue of
+/// its listener is reset when that is closed: accept them first, or hand the listener itself over, as
+/// `steer::handover` does.
 fn a_new_version_takes_over(machine: &Machine) -> Checked {
     let (old, new) = (machine.listen()?, machine.listen()?);
     machine.listeners.set(&0, &old)?;
@@ -274,8 +278,8 @@ fn a_choice_weighs_more_than_a_refusal(machine: &Machine) -> Checked {
 
 /// The program above knows its ports when it is built. The library `steer` has one program for all rules, which
 /// reads them from maps. A *binding* says which packets are meant: a protocol, a prefix, and ports. A
-/// *service* is a name for sockets. They know nothing of each other but the name, so a tenant's rules can be
-/// there before its process is, and stay when that restarts.
+/// *service* is a name for sockets: a `steer::Label`, which is no label to jump to. They know nothing of each
+/// other but the name, so a tenant's rules can be there before its process is, and stay when that restarts.
 ///
 /// Of several bindings that cover a packet, the longest prefix has it; then the fewest ports; then those that
 /// begin highest. How does one look into an LPM trie find ranges of ports, which are no prefixes? A range

@@ -309,6 +309,7 @@ fn a_proxy_that_knows_better() -> Checked {
         Ok(back == all)
     };
     thread::scope(|scope| -> Checked {
+        // It connects to the server from the namespace of the thread that it runs on.
         let running = scope.spawn(|| node.run(|| proxy.run()));
         let done = thread::scope(|clients| {
             for _ in 0..CLIENTS {

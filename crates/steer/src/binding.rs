@@ -251,6 +251,9 @@ pub enum BadBinding {
 }
 
 /// The name of a service: 1 to 63 bytes without spaces or control characters.
+///
+/// `bpfsmith::dsl` has another `Label`, a place to jump to: a file of programs that needs both imports
+/// this one `as` something else.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label(String);
 

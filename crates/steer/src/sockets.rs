@@ -183,6 +183,9 @@ impl Steering {
     /// Gives a service these sockets in the place of those it has, for the protocols and families that
     /// these are of. There is always one.
     ///
+    /// Who waits in the queue of a listener that was replaced is reset when that is closed: accept them
+    /// before, or keep the listener and have it handed over, see [`handover`](crate::handover).
+    ///
     /// # Errors
     /// [`Error::Socket`] says what is wrong with one of the sockets. Then nothing changed.
     pub fn switch<S: AsFd>(
