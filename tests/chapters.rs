@@ -1,55 +1,49 @@
 //! Each chapter of the tutorials says what its text says.
 
+#[macro_use]
+mod programs;
+
 use bpfsmith::dsl::Program;
 
-/// Takes a chapter in as a module.
-macro_rules! chapter {
-    ($name:ident, $file:literal) => {
-        #[expect(unreachable_pub, reason = "a chapter is a program of its own")]
-        #[path = $file]
-        mod $name;
-    };
-}
-
-chapter!(checker, "../tutorials/part-1-fundamentals/03-checker.rs");
-chapter!(
+program!(checker, "../tutorials/part-1-fundamentals/03-checker.rs");
+program!(
     first_listing,
     "../tutorials/part-1-fundamentals/01-first-listing.rs"
 );
-chapter!(
+program!(
     fragments,
     "../tutorials/part-1-fundamentals/02-fragments.rs"
 );
 
 // What these do in the kernel, another file of tests sees.
-chapter!(
+program!(
     cpu_redirection,
     "../tutorials/part-2-kernel/06-cpu-redirection.rs"
 );
-chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
-chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
-chapter!(
+program!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
+program!(maps, "../tutorials/part-2-kernel/01-maps.rs");
+program!(
     kernel_extension,
     "../tutorials/part-3-advanced/15-kernel-extension.rs"
 );
-chapter!(
+program!(
     portable_fields,
     "../tutorials/part-3-advanced/14-portable-fields.rs"
 );
-chapter!(
+program!(
     ring_buffers,
     "../tutorials/part-2-kernel/03-ring-buffers.rs"
 );
-chapter!(
+program!(
     socket_lookup,
     "../tutorials/part-3-advanced/17-socket-lookup.rs"
 );
-chapter!(
+program!(
     socket_redirection,
     "../tutorials/part-4-applications/08-3-socket-redirection.rs"
 );
-chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
-chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
+program!(testing, "../tutorials/part-2-kernel/05-testing.rs");
+program!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
 
 /// A program without warnings, as its stable listing.
 #[track_caller]

@@ -1,39 +1,29 @@
 //! What the examples build, and what those print that need no kernel.
 
+#[macro_use]
+mod programs;
+
 use bpfsmith::dsl::Program;
 use insta::assert_snapshot;
 
-/// Takes an example in as a module.
-macro_rules! example {
-    ($name:ident, $file:literal) => {
-        #[expect(
-            unreachable_pub,
-            dead_code,
-            reason = "an example is a program of its own"
-        )]
-        #[path = $file]
-        mod $name;
-    };
-}
-
-example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
-example!(checker, "../examples/checker.rs");
-example!(hello_listing, "../examples/hello_listing.rs");
-example!(packet_histogram, "../examples/packet_histogram.rs");
-example!(process_tree, "../examples/process_tree.rs");
-example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
-example!(sk_msg_bypass, "../examples/sk_msg_bypass.rs");
-example!(sockmap_echo, "../examples/sockmap_echo.rs");
-example!(steering_handover, "../examples/steering_handover.rs");
-example!(syscall_counter, "../examples/syscall_counter.rs");
-example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
-example!(tcp_splice, "../examples/tcp_splice.rs");
-example!(task_iterator, "../examples/task_iterator.rs");
-example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
-example!(xdp_broadcast, "../examples/xdp_broadcast.rs");
-example!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
-example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
-example!(xsk_receive, "../examples/xsk_receive.rs");
+program!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
+program!(checker, "../examples/checker.rs");
+program!(hello_listing, "../examples/hello_listing.rs");
+program!(packet_histogram, "../examples/packet_histogram.rs");
+program!(process_tree, "../examples/process_tree.rs");
+program!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
+program!(sk_msg_bypass, "../examples/sk_msg_bypass.rs");
+program!(sockmap_echo, "../examples/sockmap_echo.rs");
+program!(steering_handover, "../examples/steering_handover.rs");
+program!(syscall_counter, "../examples/syscall_counter.rs");
+program!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
+program!(tcp_splice, "../examples/tcp_splice.rs");
+program!(task_iterator, "../examples/task_iterator.rs");
+program!(uprobe_malloc, "../examples/uprobe_malloc.rs");
+program!(xdp_broadcast, "../examples/xdp_broadcast.rs");
+program!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
+program!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+program!(xsk_receive, "../examples/xsk_receive.rs");
 
 /// A program without warnings, as its stable listing.
 #[track_caller]

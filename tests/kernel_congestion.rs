@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
+#[macro_use]
+mod programs;
+
 use bpfsmith::dsl::*;
 use bpfsmith::kit::map::{count_at, lookup_or_zero};
 use bpfsmith::kit::packet::{self, Packet};
@@ -22,13 +25,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "an example is a program of its own"
-)]
-#[path = "../examples/tcp_congestion_bpf.rs"]
-mod example;
+program!(example, "../examples/tcp_congestion_bpf.rs");
 
 use example::{CALLS, EVENTS, GROWTH, INIT, LOSS, Members};
 

@@ -1,75 +1,48 @@
 //! Every example and chapter that needs a kernel runs on this one, and finds the effect it speaks of.
 
+#[macro_use]
+mod programs;
+
 use bpfsmith_gate::{is_slow, needs};
-use std::error::Error;
+use programs::works;
 
-/// Takes an example in as a module.
-macro_rules! example {
-    ($name:ident, $file:literal) => {
-        #[expect(
-            unreachable_pub,
-            dead_code,
-            reason = "an example is a program of its own"
-        )]
-        #[path = $file]
-        mod $name;
-    };
-}
+program!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
+program!(packet_histogram, "../examples/packet_histogram.rs");
+program!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
+program!(syscall_counter, "../examples/syscall_counter.rs");
+program!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
+program!(tcp_splice, "../examples/tcp_splice.rs");
+program!(task_iterator, "../examples/task_iterator.rs");
+program!(uprobe_malloc, "../examples/uprobe_malloc.rs");
+program!(xdp_broadcast, "../examples/xdp_broadcast.rs");
+program!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
+program!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
+program!(xsk_receive, "../examples/xsk_receive.rs");
 
-/// Takes a chapter in as a module.
-macro_rules! chapter {
-    ($name:ident, $file:literal) => {
-        #[expect(unreachable_pub, reason = "a chapter is a program of its own")]
-        #[path = $file]
-        mod $name;
-    };
-}
-
-example!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
-example!(packet_histogram, "../examples/packet_histogram.rs");
-example!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
-example!(syscall_counter, "../examples/syscall_counter.rs");
-example!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
-example!(tcp_splice, "../examples/tcp_splice.rs");
-example!(task_iterator, "../examples/task_iterator.rs");
-example!(uprobe_malloc, "../examples/uprobe_malloc.rs");
-example!(xdp_broadcast, "../examples/xdp_broadcast.rs");
-example!(xdp_cpumap_lb, "../examples/xdp_cpumap_lb.rs");
-example!(xdp_drop_counter, "../examples/xdp_drop_counter.rs");
-example!(xsk_receive, "../examples/xsk_receive.rs");
-
-chapter!(maps, "../tutorials/part-2-kernel/01-maps.rs");
-chapter!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
-chapter!(
+program!(maps, "../tutorials/part-2-kernel/01-maps.rs");
+program!(first_xdp, "../tutorials/part-2-kernel/02-first-xdp.rs");
+program!(
     ring_buffers,
     "../tutorials/part-2-kernel/03-ring-buffers.rs"
 );
-chapter!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
-chapter!(testing, "../tutorials/part-2-kernel/05-testing.rs");
-chapter!(
+program!(verifier, "../tutorials/part-2-kernel/04-verifier.rs");
+program!(testing, "../tutorials/part-2-kernel/05-testing.rs");
+program!(
     cpu_redirection,
     "../tutorials/part-2-kernel/06-cpu-redirection.rs"
 );
-chapter!(
+program!(
     kernel_extension,
     "../tutorials/part-3-advanced/15-kernel-extension.rs"
 );
-chapter!(
+program!(
     portable_fields,
     "../tutorials/part-3-advanced/14-portable-fields.rs"
 );
-chapter!(
+program!(
     socket_lookup,
     "../tutorials/part-3-advanced/17-socket-lookup.rs"
 );
-
-/// Fails with the error's own words.
-#[track_caller]
-fn works(result: Result<(), Box<dyn Error>>) {
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-}
 
 #[test]
 fn xdp_drop_counter() {

@@ -1,16 +1,13 @@
 //! The example that starts processes. It has a test program of its own: until a process that is started
 //! becomes another program, it holds the descriptors of all threads, and what they close is not yet gone.
 
+#[macro_use]
+mod programs;
+
 use bpfsmith_gate::needs;
 use std::process::{Command, Stdio};
 
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "an example is a program of its own"
-)]
-#[path = "../examples/process_tree.rs"]
-mod process_tree;
+program!(process_tree, "../examples/process_tree.rs");
 
 const GRANDCHILD: &str = "BPFSMITH_GRANDCHILD";
 

@@ -1,14 +1,12 @@
 //! The example that starts processes of its own. There is no harness around it: it runs this file again.
 
-use bpfsmith_gate::needs;
+#[macro_use]
+mod programs;
 
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "an example is a program of its own"
-)]
-#[path = "../examples/steering_handover.rs"]
-mod steering_handover;
+use bpfsmith_gate::needs;
+use programs::works;
+
+program!(steering_handover, "../examples/steering_handover.rs");
 
 fn main() {
     match steering_handover::act() {
@@ -21,12 +19,4 @@ fn steering_handover() {
     needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
     works(steering_handover::run());
     println!("test steering_handover ... ok");
-}
-
-/// Fails with the error's own words.
-#[track_caller]
-fn works(result: Result<(), Box<dyn std::error::Error>>) {
-    if let Err(error) = result {
-        panic!("{error}");
-    }
 }
