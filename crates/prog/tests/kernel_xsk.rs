@@ -281,6 +281,7 @@ fn what_cannot_be_opened_is_explained() {
     refused(open(&Plan::new(0xffff, 0)), Problem::NoDevice);
     refused(open(&bench.plan().fill(3)), Problem::BadRing);
     refused(open(&bench.plan().fill(0)), Problem::BadRing);
+    refused(open(&bench.plan().fill(1 << 21)), Problem::BadRing);
     refused(open(&bench.plan().receive(0).send(0)), Problem::BadRing);
     drop(first);
     // After all that, the queue is free, if only a moment later.

@@ -43,7 +43,7 @@ pub enum Problem {
     NoHugePages,
     /// The frames are too few, too small, too large, or their room in front too large.
     BadFrames,
-    /// The length of a ring is no power of two.
+    /// The length of a ring is no power of two, or more than a million.
     BadRing,
     /// The other socket is on other memory.
     OtherMemory,
@@ -132,7 +132,7 @@ const ROWS: &[Row] = &[
         PLAN,
         Errno::EINVAL,
         Problem::BadRing,
-        "the length of a ring is a power of two, and a socket receives or sends",
+        "the length of a ring is a power of two up to 1048576, and a socket receives or sends",
     ),
     (
         PLAN,

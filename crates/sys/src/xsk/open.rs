@@ -57,6 +57,9 @@ pub struct Plan<'a> {
 /// Entries of a ring unless told.
 const ENTRIES: u32 = 2048;
 
+/// No device has queues as long as this, and each entry takes memory of the kernel that nobody else gets.
+const LONGEST: u32 = 1 << 20;
+
 impl<'a> Plan<'a> {
     /// A socket that receives and sends on a queue, with rings of 2048 entries.
     ///
@@ -183,7 +186,8 @@ impl<'a> Plan<'a> {
             self.fill,
             self.completion,
         ];
-        let is_plan = rings.iter().all(|len| *len == 0 || len.is_power_of_two())
+        let may_be = |len: &u32| *len == 0 || (len.is_power_of_two() && *len <= LONGEST);
+        let is_plan = rings.iter().all(may_be)
             && self.receive | self.send != 0
             && self.fill > 0
             && self.completion > 0;
