@@ -5,9 +5,10 @@
 
 use crate::refused::{Answer, Refused};
 use bpfsmith_uapi::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use std::io::{IoSlice, IoSliceMut};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 /// How many descriptors one message carries at most.
 pub const MOST: usize = 253;
@@ -24,41 +25,81 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Ans
     let controls: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     // Else a process that lost its peer would be killed by a signal.
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(bytes)],
-        controls,
-        flags,
-        None,
-    )
-    .map_err(|errno| Refused::because(CALL, Errno(errno as i32)))
+    loop {
+        let part = [IoSlice::new(bytes)];
+        match sendmsg::<()>(socket.as_raw_fd(), &part, controls, flags, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done.map_err(|errno| Refused::because(CALL, Errno(errno as i32))),
+        }
+    }
 }
+
+/// Room for all that comes with a message: descriptors, and what options such as `SO_PASSCRED` add.
+#[repr(C, align(8))]
+struct Controls([u8; CONTROLS]);
+
+const CONTROLS: usize = MOST * size_of::<RawFd>() + 1024;
 
 /// Receives bytes and the descriptors that came with them, which a program that is started later does not
 /// inherit. No bytes mean that the other end is closed.
 ///
 /// # Errors
-/// `EAGAIN` when nothing came in the time that the socket waits.
+/// `EAGAIN` when nothing came in the time that the socket waits; `EMFILE` when this process may not have
+/// all of the descriptors: then it has none of them, and the bytes are gone.
 pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Answer<(usize, Vec<OwnedFd>)> {
     const CALL: &str = "recvmsg SCM_RIGHTS";
-    let refused = |errno: nix::errno::Errno| Refused::because(CALL, Errno(errno as i32));
-    let mut space = nix::cmsg_space!([RawFd; MOST]);
-    let mut parts = [IoSliceMut::new(bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags).map_err(refused)?;
-    let mut fds = Vec::new();
-    for control in message.cmsgs().map_err(refused)? {
-        if let ControlMessageOwned::ScmRights(raw) = control {
-            // SAFETY: the kernel made these descriptors for this process just now, and nobody else
-            // knows of them.
-            fds.extend(
-                raw.into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
+    let mut controls = Controls([0; CONTROLS]);
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all zeros is a header without an address, bytes or controls.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    let read = loop {
+        header.msg_control = controls.0.as_mut_ptr().cast();
+        header.msg_controllen = CONTROLS as _;
+        let (fd, flags) = (socket.as_raw_fd(), libc::MSG_CMSG_CLOEXEC);
+        // SAFETY: the header names `bytes` and `controls`, which live and are as long as it says.
+        match usize::try_from(unsafe { libc::recvmsg(fd, &raw mut header, flags) }) {
+            Ok(read) => break read,
+            Err(_) => match Refused::last(CALL) {
+                refused if refused.errno == Errno::EINTR => {}
+                refused => return Err(refused),
+            },
         }
+    };
+    let fds = taken(&header);
+    if header.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(Refused::because(CALL, Errno::EMFILE));
     }
-    Ok((message.bytes, fds))
+    Ok((read, fds))
+}
+
+/// The descriptors that a header tells of, also when some did not come.
+fn taken(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel has filled in the header and what it names.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: it is one of the kernel's.
+        let (control, data) = unsafe { (ptr::read_unaligned(next), libc::CMSG_DATA(next)) };
+        if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            let many = (next as usize + control.cmsg_len as usize - data as usize)
+                / size_of::<RawFd>();
+            for n in 0..many {
+                // SAFETY: so many numbers are there. The kernel made these descriptors for this process
+                // just now, and nobody else knows of them.
+                fds.push(unsafe {
+                    OwnedFd::from_raw_fd(ptr::read_unaligned(data.cast::<RawFd>().add(n)))
+                });
+            }
+        }
+        // SAFETY: as for the first one.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    fds
 }
 
 #[cfg(test)]
