@@ -121,6 +121,8 @@ pub enum SocketProblem {
     Family(u32),
     /// It is neither TCP nor UDP.
     Protocol(u32),
+    /// A raw socket.
+    Raw,
     /// A TCP socket that does not listen.
     NotListening,
     /// A UDP socket that is connected.
@@ -137,6 +139,8 @@ pub enum SocketProblem {
 pub enum HandoverProblem {
     /// The other end went before everything was there.
     Closed,
+    /// Nothing came, or nothing was read, in the time that the stream waits.
+    TimedOut,
     /// The other end does not speak this protocol.
     Garbled,
     /// The other end speaks another version of it.
@@ -179,7 +183,11 @@ const HINTS: &[(&str, &str)] = &[
     ("no socket", "pass the descriptor of a socket"),
     ("family", "pass a socket of AF_INET or AF_INET6"),
     ("protocol", "pass a socket of TCP or UDP"),
-    ("not listening", "call listen before it is registered"),
+    (
+        "raw",
+        "pass a socket of SOCK_STREAM for TCP, or SOCK_DGRAM for UDP",
+    ),
+    ("not listening", "call listen first"),
     (
         "connected",
         "datagrams for a connected socket never come here: register one that is only bound",
@@ -194,6 +202,10 @@ const HINTS: &[(&str, &str)] = &[
          steered",
     ),
     ("closed", "see why the other process ended, and start over"),
+    (
+        "timed out",
+        "see what the other process does, or let the stream wait longer; it is of no use any more",
+    ),
     (
         "garbled",
         "connect both ends by handover::send and handover::receive",
@@ -246,6 +258,7 @@ impl SocketProblem {
             SocketProblem::NoSocket => "no socket",
             SocketProblem::Family(_) => "family",
             SocketProblem::Protocol(_) => "protocol",
+            SocketProblem::Raw => "raw",
             SocketProblem::NotListening => "not listening",
             SocketProblem::Connected => "connected",
             SocketProblem::Unbound => "unbound",
@@ -260,6 +273,7 @@ impl fmt::Display for SocketProblem {
             SocketProblem::NoSocket => f.write_str("it is no socket"),
             SocketProblem::Family(family) => write!(f, "its family is {family}"),
             SocketProblem::Protocol(protocol) => write!(f, "its protocol is {protocol}"),
+            SocketProblem::Raw => f.write_str("it is raw"),
             SocketProblem::NotListening => f.write_str("it does not listen"),
             SocketProblem::Connected => f.write_str("it is connected"),
             SocketProblem::Unbound => f.write_str("it is bound to nothing"),
@@ -273,6 +287,7 @@ impl HandoverProblem {
     const fn name(&self) -> &'static str {
         match self {
             HandoverProblem::Closed => "closed",
+            HandoverProblem::TimedOut => "timed out",
             HandoverProblem::Garbled => "garbled",
             HandoverProblem::Version { .. } => "version",
             HandoverProblem::TooMany { .. } => "too many",
@@ -285,6 +300,7 @@ impl fmt::Display for HandoverProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HandoverProblem::Closed => f.write_str("the other end was closed before the end"),
+            HandoverProblem::TimedOut => f.write_str("the other end is silent"),
             HandoverProblem::Garbled => f.write_str("the other end says something else"),
             HandoverProblem::Version { found, ours } => {
                 write!(f, "the other end speaks version {found}, this one {ours}")
@@ -335,7 +351,7 @@ impl fmt::Display for Error {
                 write!(f, "no room for more {what}: there are {most} (remove some)")
             }
             Error::Socket { label, problem } => {
-                write!(f, "register a socket for {label}: {problem}")
+                write!(f, "a socket for {label}: {problem}")
             }
             Error::Call(refused) => refused.fmt(f),
             Error::Foreign { map } => write!(
@@ -424,6 +440,7 @@ mod tests {
             SocketProblem::NoSocket,
             SocketProblem::Family(1),
             SocketProblem::Protocol(132),
+            SocketProblem::Raw,
             SocketProblem::NotListening,
             SocketProblem::Connected,
             SocketProblem::Unbound,
@@ -431,6 +448,7 @@ mod tests {
         ];
         let handovers = [
             HandoverProblem::Closed,
+            HandoverProblem::TimedOut,
             HandoverProblem::Garbled,
             HandoverProblem::Version { found: 2, ours: 1 },
             HandoverProblem::TooMany {

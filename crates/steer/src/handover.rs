@@ -25,8 +25,9 @@
 //! # }
 //! ```
 
-use crate::binding::Label;
+use crate::binding::{Label, Protocol};
 use crate::error::{Error, HandoverProblem, Result};
+use crate::sockets::steerable;
 use bpfsmith_sys::{Refused, pass};
 use bpfsmith_uapi::Errno;
 use std::io::{Read, Write};
@@ -99,10 +100,13 @@ pub struct Delivery<'a> {
     arrivals: Vec<Arrival>,
 }
 
-/// Hands sockets over, and waits until the other end has taken them. They stay open here.
+/// Hands sockets over, and waits until the other end has taken them. They stay open here. It waits as
+/// long as the stream does: `set_read_timeout` and `set_write_timeout` say how long.
 ///
 /// # Errors
-/// [`HandoverProblem`] says what went wrong. The sockets go on as before.
+/// [`Error::Socket`] when nothing could be steered to a socket: then nothing is sent.
+/// [`HandoverProblem`] says what else went wrong. The sockets go on as before, but the stream is not to be
+/// used again.
 pub fn send(stream: &UnixStream, offers: &[Offer<'_>]) -> Result<()> {
     let count = u16::try_from(offers.len()).unwrap_or(u16::MAX);
     if count > MOST {
@@ -110,6 +114,9 @@ pub fn send(stream: &UnixStream, offers: &[Offer<'_>]) -> Result<()> {
             sockets: offers.len(),
             most: MOST.into(),
         }));
+    }
+    for offer in offers {
+        steerable(offer.socket).map_err(|wrong| wrong.at(&offer.label))?;
     }
     let mut head = Vec::from(MAGIC);
     head.extend(VERSION.to_be_bytes());
@@ -134,10 +141,12 @@ pub fn send(stream: &UnixStream, offers: &[Offer<'_>]) -> Result<()> {
     }))
 }
 
-/// Receives what [`send`] sends.
+/// Receives what [`send`] sends, as long as the stream waits. Let only those connect to it whose sockets
+/// you would serve.
 ///
 /// # Errors
-/// [`HandoverProblem`] says what went wrong. What came is closed again, here.
+/// [`Error::Socket`] when nothing can be steered to what came; [`HandoverProblem`] says what else went
+/// wrong. What came is closed again, here, and the stream is not to be used again.
 pub fn receive(stream: &UnixStream) -> Result<Delivery<'_>> {
     match deliver(stream) {
         Err(error) => {
@@ -187,19 +196,14 @@ fn arrival(stream: &UnixStream) -> Result<Arrival> {
     read(stream, &mut text)?;
     let text = str::from_utf8(&text).map_err(|_| garbled())?;
     let label = Label::new(text)?;
-    let protocol = bpfsmith_sys::socket::protocol(fd.as_fd())?.cast_signed();
+    let (protocol, address) = steerable(fd.as_fd()).map_err(|wrong| wrong.at(&label))?;
     let socket = match protocol {
-        bpfsmith_uapi::net::IPPROTO_TCP => Handed::Tcp(fd.into()),
-        bpfsmith_uapi::net::IPPROTO_UDP => Handed::Udp(fd.into()),
-        _ => return Err(garbled()),
-    };
-    let address = match &socket {
-        Handed::Tcp(socket) => socket.local_addr(),
-        Handed::Udp(socket) => socket.local_addr(),
+        Protocol::Tcp => Handed::Tcp(fd.into()),
+        Protocol::Udp => Handed::Udp(fd.into()),
     };
     Ok(Arrival {
         label,
-        address: address.map_err(|_| garbled())?,
+        address,
         socket,
     })
 }
@@ -245,14 +249,16 @@ fn read(mut stream: &UnixStream, bytes: &mut [u8]) -> Result<()> {
 fn lost(refused: Refused) -> Error {
     match refused.errno {
         Errno::EPIPE | Errno::ECONNRESET => Error::Handover(HandoverProblem::Closed),
+        Errno::EAGAIN => Error::Handover(HandoverProblem::TimedOut),
         _ => refused.into(),
     }
 }
 
 fn failed(call: &'static str, error: &std::io::Error) -> Error {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof, WouldBlock};
     match error.kind() {
         UnexpectedEof | BrokenPipe | ConnectionReset => Error::Handover(HandoverProblem::Closed),
+        WouldBlock => Error::Handover(HandoverProblem::TimedOut),
         _ => Error::file(call, "the stream of a hand-over", error),
     }
 }
@@ -264,6 +270,7 @@ mod tests {
     use crate::error::{Error, HandoverProblem};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     fn problem<T: std::fmt::Debug>(done: Result<T, Error>) -> HandoverProblem {
@@ -339,5 +346,38 @@ mod tests {
             HandoverProblem::Garbled,
             "a label without a socket"
         );
+    }
+
+    #[test]
+    fn what_listens_to_nothing_is_not_handed_over() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let web = Label::new("web").unwrap();
+        let (old, new) = UnixStream::pair().unwrap();
+        let both = [
+            Offer::new(web.clone(), &tcp),
+            Offer::new(web, &client),
+        ];
+        let text = send(&old, &both).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "a socket for web: it does not listen (call listen first)"
+        );
+        // One who asks nobody, sends it all the same.
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for (fd, what) in [
+            (client.as_fd(), "it does not listen"),
+            (file.as_fd(), "it is no socket"),
+        ] {
+            let (old, new) = UnixStream::pair().unwrap();
+            (&old).write_all(b"bsho\x00\x01\x00\x01").unwrap();
+            bpfsmith_sys::pass::send(old.as_fd(), b"\x03", &[fd]).unwrap();
+            (&old).write_all(b"web").unwrap();
+            let text = receive(&new).unwrap_err().to_string();
+            assert!(text.contains(what), "{text}");
+        }
+        // Nothing of it was sent.
+        new.set_nonblocking(true).unwrap();
+        assert_eq!(problem(receive(&new)), HandoverProblem::TimedOut);
     }
 }

@@ -8,7 +8,7 @@ use crate::steering::Steering;
 use bpfsmith_sys::{Refused, socket as sys};
 use bpfsmith_uapi::Errno;
 use bpfsmith_uapi::net::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
-use nix::sys::socket::{SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
+use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -64,41 +64,50 @@ struct Inspected {
 
 /// Refuses what no packet would ever reach, and says what kinds of packets a socket takes.
 fn inspect(socket: BorrowedFd<'_>, netns: u64) -> std::result::Result<Inspected, Wrong> {
-    let family = sys::family(socket).map_err(Wrong::of)?;
-    if ![AF_INET, AF_INET6].contains(&family.cast_signed()) {
-        return Err(SocketProblem::Family(family).into());
-    }
-    let fd = socket.as_raw_fd();
-    let failed = |errno: nix::errno::Errno| Wrong::Call(refused("getsockopt", errno));
-    let protocol = match sys::protocol(socket).map_err(Wrong::of)? {
-        tcp if tcp == IPPROTO_TCP.cast_unsigned() => Protocol::Tcp,
-        udp if udp == IPPROTO_UDP.cast_unsigned() => Protocol::Udp,
-        other => return Err(SocketProblem::Protocol(other).into()),
-    };
+    let (protocol, address) = steerable(socket)?;
     if sys::netns_cookie(socket).map_err(Wrong::of)? != netns {
         return Err(SocketProblem::Namespace.into());
     }
-    let address = getsockname::<SockaddrStorage>(fd).map_err(failed)?;
-    let address = as_address(&address).ok_or(SocketProblem::Family(family))?;
-    match protocol {
-        Protocol::Tcp if !getsockopt(&socket, sockopt::AcceptConn).map_err(failed)? => {
-            return Err(SocketProblem::NotListening.into());
-        }
-        Protocol::Udp if getpeername::<SockaddrStorage>(fd).is_ok() => {
-            return Err(SocketProblem::Connected.into());
-        }
-        Protocol::Udp if address.port() == 0 => return Err(SocketProblem::Unbound.into()),
-        _ => {}
-    }
     let is_v6_only = match address {
         SocketAddr::V4(_) => false,
-        SocketAddr::V6(_) => getsockopt(&socket, sockopt::Ipv6V6Only).map_err(failed)?,
+        SocketAddr::V6(_) => getsockopt(&socket, sockopt::Ipv6V6Only).map_err(Wrong::option)?,
     };
     Ok(Inspected {
         cookie: sys::cookie(socket).map_err(Wrong::of)?,
         kinds: kinds(protocol, address.ip(), is_v6_only),
         address,
     })
+}
+
+/// The protocol of a socket that listens for connections or datagrams, and where.
+pub(crate) fn steerable(
+    socket: BorrowedFd<'_>,
+) -> std::result::Result<(Protocol, SocketAddr), Wrong> {
+    let family = sys::family(socket).map_err(Wrong::of)?;
+    if ![AF_INET, AF_INET6].contains(&family.cast_signed()) {
+        return Err(SocketProblem::Family(family).into());
+    }
+    let protocol = match sys::protocol(socket).map_err(Wrong::of)? {
+        tcp if tcp == IPPROTO_TCP.cast_unsigned() => Protocol::Tcp,
+        udp if udp == IPPROTO_UDP.cast_unsigned() => Protocol::Udp,
+        other => return Err(SocketProblem::Protocol(other).into()),
+    };
+    if getsockopt(&socket, sockopt::SockType).map_err(Wrong::option)? == SockType::Raw {
+        return Err(SocketProblem::Raw.into());
+    }
+    let fd = socket.as_raw_fd();
+    let address = getsockname::<SockaddrStorage>(fd).map_err(Wrong::option)?;
+    let address = as_address(&address).ok_or(SocketProblem::Family(family))?;
+    match protocol {
+        Protocol::Tcp if !getsockopt(&socket, sockopt::AcceptConn).map_err(Wrong::option)? => {
+            Err(SocketProblem::NotListening.into())
+        }
+        Protocol::Udp if getpeername::<SockaddrStorage>(fd).is_ok() => {
+            Err(SocketProblem::Connected.into())
+        }
+        Protocol::Udp if address.port() == 0 => Err(SocketProblem::Unbound.into()),
+        _ => Ok((protocol, address)),
+    }
 }
 
 /// A socket for any IPv6 address takes IPv4 too, unless it says otherwise; one for the IPv6 form of an
@@ -125,19 +134,20 @@ fn as_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     four.map(SocketAddr::V4).or(six.map(SocketAddr::V6))
 }
 
-fn refused(call: &'static str, errno: nix::errno::Errno) -> Refused {
-    Refused {
-        call,
-        errno: Errno(errno as i32),
-    }
-}
-
-enum Wrong {
+/// Why a socket is none to be steered to.
+pub(crate) enum Wrong {
     Problem(SocketProblem),
     Call(Refused),
 }
 
 impl Wrong {
+    fn option(errno: nix::errno::Errno) -> Wrong {
+        Wrong::Call(Refused {
+            call: "getsockopt",
+            errno: Errno(errno as i32),
+        })
+    }
+
     fn of(refused: Refused) -> Wrong {
         match refused.errno {
             Errno::ENOTSOCK => Wrong::Problem(SocketProblem::NoSocket),
@@ -145,7 +155,7 @@ impl Wrong {
         }
     }
 
-    fn at(self, label: &Label) -> Error {
+    pub(crate) fn at(self, label: &Label) -> Error {
         match self {
             Wrong::Problem(problem) => Error::Socket {
                 label: label.clone(),
