@@ -91,8 +91,10 @@ pub enum Error {
 pub enum HomeProblem {
     /// It is there already.
     Exists,
-    /// It is not there.
+    /// It is not there, or nothing is in it.
     Missing,
+    /// It was removed and made again since it was opened.
+    Replaced,
     /// A pin is not there.
     Incomplete {
         /// Which.
@@ -170,9 +172,10 @@ pub enum HandoverProblem {
 const HINTS: &[(&str, &str)] = &[
     ("exists", "open it with Steering::open, or remove it first"),
     ("missing", "make it with Steering::create"),
+    ("replaced", "open it again"),
     (
         "incomplete",
-        "whoever made it did not finish: remove the directory and make it again",
+        "if it is the right directory, whoever made it did not finish: remove it and make it again",
     ),
     ("not bpffs", "mount one: mount -t bpf none DIR"),
     (
@@ -218,6 +221,30 @@ const HINTS: &[(&str, &str)] = &[
     ("refused", "the other process says why"),
 ];
 
+/// What to do about a file: the call, the error number, the hint.
+const FILE_HINTS: &[(&str, Errno, &str)] = &[
+    ("mkdir", Errno::ENOENT, "make the directory above it first"),
+    (
+        "mkdir",
+        Errno::EACCES,
+        "run as root, or in a bpffs of your own",
+    ),
+    ("mkdir", Errno::EPERM, "name a directory of a bpffs"),
+    ("open", Errno::ENOTDIR, "name a directory of a bpffs"),
+    ("open", Errno::EACCES, "run as root, or as who made it"),
+    (
+        "rmdir",
+        Errno::ENOTEMPTY,
+        "take out what was put there besides",
+    ),
+];
+
+fn file_hint(call: &str, errno: Errno) -> Option<&'static str> {
+    let mut rows = FILE_HINTS.iter();
+    let row = rows.find(|row| (row.0, row.1) == (call, errno));
+    row.map(|(_, _, hint)| *hint)
+}
+
 fn hint(name: &str) -> &'static str {
     let row = HINTS.iter().find(|(problem, _)| *problem == name);
     row.map_or("", |(_, hint)| hint)
@@ -228,6 +255,7 @@ impl HomeProblem {
         match self {
             HomeProblem::Exists => "exists",
             HomeProblem::Missing => "missing",
+            HomeProblem::Replaced => "replaced",
             HomeProblem::Incomplete { .. } => "incomplete",
             HomeProblem::NotBpffs => "not bpffs",
             HomeProblem::Layout { .. } => "layout",
@@ -241,6 +269,7 @@ impl fmt::Display for HomeProblem {
         match self {
             HomeProblem::Exists => f.write_str("there is something already"),
             HomeProblem::Missing => f.write_str("nothing is pinned there"),
+            HomeProblem::Replaced => f.write_str("it is not the one that was opened"),
             HomeProblem::Incomplete { pin } => write!(f, "there is no {pin}"),
             HomeProblem::NotBpffs => f.write_str("it is in no bpffs"),
             HomeProblem::Layout { found, ours } => {
@@ -322,7 +351,10 @@ impl fmt::Display for Error {
             Error::Map(error) => error.fmt(f),
             Error::Prog(error) => error.fmt(f),
             Error::Net(error) => error.fmt(f),
-            Error::File { call, path, errno } => write!(f, "{call} {}: {errno}", path.display()),
+            Error::File { call, path, errno } => {
+                write!(f, "{call} {}: {errno}", path.display())?;
+                file_hint(call, *errno).map_or(Ok(()), |hint| write!(f, " ({hint})"))
+            }
             Error::Home { dir, problem } => write!(f, "steering in {}: {problem}", dir.display()),
             Error::Binding(error) => error.fmt(f),
             Error::Label(error) => error.fmt(f),
@@ -431,6 +463,7 @@ mod tests {
         let homes = [
             HomeProblem::Exists,
             HomeProblem::Missing,
+            HomeProblem::Replaced,
             HomeProblem::Incomplete { pin: "link" },
             HomeProblem::NotBpffs,
             HomeProblem::Layout { found: 2, ours: 1 },

@@ -2,10 +2,12 @@
 
 use crate::error::{Error, HomeProblem, Result};
 use crate::layout::{LAYOUT, MAGIC, Meta};
-use bpfsmith_maps::Map;
+use bpfsmith_maps::{Handle, Map};
 use bpfsmith_uapi::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use bpfsmith_uapi::map::MapDef;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The names in the directory. The last one is made last: where it is, all are.
@@ -13,11 +15,18 @@ pub(crate) const PINS: [&str; 9] = [
     "meta", "rules", "levels", "groups", "sockets", "tallies", "services", "program", "link",
 ];
 
+/// Where a new program is until it has the name of the old one.
+pub(crate) const PROGRAM_NEXT: &str = "program_next";
+
 /// Where the state is, or nowhere but in this process.
 #[derive(Debug)]
 pub(crate) enum Home {
     Private,
-    Dir(PathBuf),
+    Dir {
+        path: PathBuf,
+        /// Which directory it was: its device and inode. Another one may come to have its name.
+        id: (u64, u64),
+    },
 }
 
 /// Held while state is read or changed.
@@ -37,19 +46,26 @@ impl Home {
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Home::Private => None,
-            Home::Dir(dir) => Some(dir),
+            Home::Dir { path, .. } => Some(path),
         }
+    }
+
+    /// The directory that is there now.
+    pub(crate) fn at(dir: &Path) -> Result<Home> {
+        let (_, id) = directory(dir)?;
+        let path = dir.to_owned();
+        Ok(Home::Dir { path, id })
     }
 
     /// Waits until nobody else is at it. The kernel lets go when the process dies.
     pub(crate) fn lock(&self, what: For) -> Result<Lock> {
-        let Home::Dir(dir) = self else {
+        let Home::Dir { path: dir, id } = self else {
             return Ok(Lock { _held: None });
         };
-        let file = File::open(dir).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => self.problem(HomeProblem::Missing),
-            _ => Error::file("open", dir, &error),
-        })?;
+        let (file, found) = directory(dir)?;
+        if found != *id {
+            return Err(self.problem(HomeProblem::Replaced));
+        }
         let how = match what {
             For::Reading => FlockArg::LockShared,
             For::Writing => FlockArg::LockExclusive,
@@ -59,6 +75,12 @@ impl Home {
             path: dir.clone(),
             errno: Errno(errno as i32),
         })?;
+        let about = held.metadata();
+        let about = about.map_err(|error| Error::file("fstat", dir, &error))?;
+        // Somebody may have removed it while this one waited.
+        if about.nlink() == 0 {
+            return Err(self.problem(HomeProblem::Missing));
+        }
         Ok(Lock { _held: Some(held) })
     }
 
@@ -79,9 +101,18 @@ impl Home {
         open(path)
             .map_err(Into::into)
             .map_err(|error| match error.errno() {
+                // It is the first one.
+                Some(Errno::ENOENT) if pin == "meta" => self.problem(HomeProblem::Missing),
                 Some(Errno::ENOENT) => self.problem(HomeProblem::Incomplete { pin }),
                 _ => error,
             })
+    }
+
+    /// Opens the map that is pinned under a name, if it is as a definition says.
+    pub(crate) fn map<K, V>(&self, pin: &'static str, def: &MapDef<K, V>) -> Result<Handle> {
+        self.open(pin, |path| {
+            Handle::open_pin(path)?.expect_shape(&def.shape())
+        })
     }
 
     /// Refuses what another version made, before anything else is opened.
@@ -99,7 +130,7 @@ impl Home {
 
     /// Takes all names away, and the directory.
     pub(crate) fn clear(dir: &Path) -> Result<()> {
-        for pin in PINS.iter().rev() {
+        for pin in PINS.iter().rev().chain([&PROGRAM_NEXT]) {
             let path = dir.join(pin);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -113,13 +144,30 @@ impl Home {
 
     /// Makes the directory.
     pub(crate) fn make(dir: &Path) -> Result<Home> {
-        let home = Home::Dir(dir.to_owned());
         match fs::create_dir(dir) {
-            Ok(()) => Ok(home),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                Err(home.problem(HomeProblem::Exists))
-            }
+            Ok(()) => Home::at(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Home {
+                dir: dir.to_owned(),
+                problem: HomeProblem::Exists,
+            }),
             Err(error) => Err(Error::file("mkdir", dir, &error)),
         }
     }
+}
+
+/// Opens a directory, and says which one it is.
+fn directory(dir: &Path) -> Result<(File, (u64, u64))> {
+    // Nothing else: opening a pipe would wait for its other end.
+    let flags = OFlag::O_DIRECTORY.bits();
+    let opened = File::options().read(true).custom_flags(flags).open(dir);
+    let file = opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Home {
+            dir: dir.to_owned(),
+            problem: HomeProblem::Missing,
+        },
+        _ => Error::file("open", dir, &error),
+    })?;
+    let about = file.metadata();
+    let about = about.map_err(|error| Error::file("fstat", dir, &error))?;
+    Ok((file, (about.dev(), about.ino())))
 }

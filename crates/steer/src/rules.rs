@@ -219,7 +219,8 @@ impl Steering {
     /// Others read the rules again before they go by them.
     fn next_generation(&mut self) -> Result<u64> {
         let mut meta = self.home.known(&self.meta)?;
-        meta.generation += 1;
+        // 0 is what nobody has read yet.
+        meta.generation = meta.generation.wrapping_add(1).max(1);
         self.meta.update(&0, &meta)?;
         Ok(meta.generation)
     }

@@ -1,7 +1,7 @@
 //! `Steering`: the program on its hook, with the maps that it goes by.
 
 use crate::error::{Error, HomeProblem, Result};
-use crate::home::{For, Home, Lock, PINS};
+use crate::home::{For, Home, Lock, PINS, PROGRAM_NEXT};
 use crate::layout::{
     Entry, GROUPS, Group, LABELS, LAYOUT, LEVELS, LabelKey, MAGIC, META, Meta, RULES, RuleKey,
     SOCKET_MAP, Service, TABLE, TALLIES, Tally,
@@ -15,6 +15,7 @@ use bpfsmith_prog::{Link, Load, Maps, Prog};
 use bpfsmith_sys::info;
 use bpfsmith_sys::socket::netns_cookie;
 use bpfsmith_uapi::{AttachType, Errno};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -96,17 +97,17 @@ impl Steering {
     /// # Errors
     /// [`HomeProblem`] says what is wrong with the directory. `EPERM` without `CAP_SYS_ADMIN`.
     pub fn open(dir: impl AsRef<Path>) -> Result<Steering> {
-        let home = Home::Dir(dir.as_ref().to_owned());
+        let home = Home::at(dir.as_ref())?;
         let lock = home.lock(For::Reading)?;
-        let meta = home.open("meta", Map::open_pin)?;
+        let meta = Map::from_handle(home.map("meta", &META)?)?;
         home.known(&meta)?;
-        let rules: ObjectMap<u32, u32> = home.open("rules", ObjectMap::open_pin)?;
+        let rules = ObjectMap::from_handle(home.map("rules", &RULES)?)?;
         let mut steering = Steering {
-            levels: home.open("levels", Map::open_pin)?,
-            groups: home.open("groups", Map::open_pin)?,
-            sockets: home.open("sockets", ObjectMap::open_pin)?,
-            tallies: home.open("tallies", PerCpuMap::open_pin)?,
-            labels: home.open("services", Map::open_pin)?,
+            levels: Map::from_handle(home.map("levels", &LEVELS)?)?,
+            groups: Map::from_handle(home.map("groups", &GROUPS)?)?,
+            sockets: ObjectMap::from_handle(home.map("sockets", &SOCKET_MAP)?)?,
+            tallies: PerCpuMap::from_handle(home.map("tallies", &TALLIES)?)?,
+            labels: Map::from_handle(home.map("services", &LABELS)?)?,
             prog: home.open("program", |path| {
                 Prog::open_pin(path, AttachType::SK_LOOKUP)
             })?,
@@ -227,9 +228,15 @@ impl Steering {
         }
         self.link.update(&new)?;
         if let Some(dir) = self.home.path() {
-            let path = dir.join("program");
-            std::fs::remove_file(&path).map_err(|error| Error::file("unlink", &path, &error))?;
-            new.pin(path)?;
+            // The name is never gone: whoever dies here, leaves something that can be opened.
+            let (next, path) = (dir.join(PROGRAM_NEXT), dir.join("program"));
+            match std::fs::remove_file(&next) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::file("unlink", next, &error));
+                }
+                _ => new.pin(&next)?,
+            }
+            std::fs::rename(&next, &path).map_err(|error| Error::file("rename", path, &error))?;
         }
         self.prog = new;
         Ok(Upgrade::Replaced)

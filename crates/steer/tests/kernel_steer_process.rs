@@ -10,6 +10,7 @@ use bpfsmith_maps::{Map, ObjectMap, PerCpuMap};
 use bpfsmith_net::NetNs;
 use bpfsmith_prog::{Link, Load};
 use bpfsmith_steer::{Answer, Error, HomeProblem, Protocol, Steering, Upgrade};
+use bpfsmith_uapi::map::MapDef;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
@@ -332,6 +333,61 @@ fn directories_that_are_not_right_are_told_so() {
 }
 
 #[test]
+fn a_directory_that_was_made_again_is_another_one() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    let world = World::new();
+    let (dir, ns) = (world.dir(), &world.node.ns);
+    let mut stale = Steering::create(&dir, ns).unwrap();
+    Steering::open(&dir).unwrap().remove().unwrap();
+    let at = binding("tcp 203.0.113.0/24 *");
+    let missing = stale
+        .bind(at, &label("web"))
+        .map(|_| Steering::new(ns).unwrap());
+    assert_eq!(problem(missing), HomeProblem::Missing);
+    let mut fresh = Steering::create(&dir, ns).unwrap();
+    let replaced = stale
+        .bind(at, &label("web"))
+        .map(|_| Steering::new(ns).unwrap());
+    assert_eq!(problem(replaced), HomeProblem::Replaced);
+    assert_eq!(
+        problem(stale.remove().map(|()| Steering::new(ns).unwrap())),
+        HomeProblem::Replaced
+    );
+    assert_eq!(fresh.rules().unwrap(), []);
+    fresh.bind(at, &label("web")).unwrap();
+    fresh.remove().unwrap();
+}
+
+#[test]
+fn pins_of_another_shape_are_refused() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    static SHORT: MapDef<u32, u32> = MapDef::array("short", 1);
+    let world = World::new();
+    let dir = world.dir();
+    let steering = Steering::create(&dir, &world.node.ns).unwrap();
+    for pin in [
+        "meta", "rules", "levels", "groups", "sockets", "tallies", "services",
+    ] {
+        let (path, aside) = (dir.join(pin), dir.join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        Map::create(&SHORT).unwrap().pin(&path).unwrap();
+        let text = Steering::open(&dir).unwrap_err().to_string();
+        assert!(text.contains("short"), "{pin}: {text}");
+        std::fs::rename(&aside, &path).unwrap();
+        drop(Steering::open(&dir).unwrap());
+    }
+    steering.remove().unwrap();
+    let plain = Steering::open("/dev/null").unwrap_err().to_string();
+    assert!(plain.ends_with("(name a directory of a bpffs)"), "{plain}");
+    let nothing = world.mount.path();
+    assert_eq!(
+        problem(Steering::open(nothing)),
+        HomeProblem::Missing,
+        "nothing to remove"
+    );
+}
+
+#[test]
 fn the_program_of_another_build_is_replaced() {
     needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
     let world = World::new();
@@ -353,6 +409,8 @@ fn the_program_of_another_build_is_replaced() {
         .unwrap();
     std::fs::remove_file(dir.join("program")).unwrap();
     other.pin(dir.join("program")).unwrap();
+    // As if somebody had died at it, too.
+    other.pin(dir.join("program_next")).unwrap();
     drop(other);
     assert_eq!(
         came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
@@ -360,6 +418,7 @@ fn the_program_of_another_build_is_replaced() {
     );
     let mut steering = Steering::open(&dir).unwrap();
     assert_eq!(steering.upgrade().unwrap(), Upgrade::Replaced);
+    assert!(!dir.join("program_next").exists());
     assert_eq!(
         came_to(&world.node, to("203.0.113.1:80"), &[&listener]),
         Some(0)

@@ -17,7 +17,7 @@ const TALK: &str = "BS_STEER_TALK";
 /// A machine, a bpffs, and a place where other processes are talked to.
 pub(crate) struct World {
     pub(crate) node: Node,
-    mount: Mount,
+    pub(crate) mount: Mount,
     talk: UnixListener,
     pub(crate) path: PathBuf,
 }
