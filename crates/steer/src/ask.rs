@@ -23,11 +23,16 @@ pub enum Answer {
 
 impl Steering {
     /// Runs the program on the first packet of a flow, which is sent by nobody, and counted like any
-    /// other. Other programs of the namespace are not asked. Linux 5.12.
+    /// other. Other programs of the namespace are not asked. IPv4 addresses may have either form. Linux 5.12.
     ///
     /// # Errors
-    /// What the kernel refuses: `EINVAL` when the addresses are of different families.
+    /// [`Error::Families`], and what the kernel refuses.
     pub fn ask(&self, protocol: Protocol, from: SocketAddr, to: SocketAddr) -> Result<Answer> {
+        let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        let (from, to) = (plain(from), plain(to));
+        if from.is_ipv4() != to.is_ipv4() {
+            return Err(Error::Families { from, to });
+        }
         let mut ctx = context(protocol, from, to);
         let mut after = ctx.clone();
         let ran = test_run(

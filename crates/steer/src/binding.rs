@@ -70,6 +70,14 @@ impl Ports {
         self.last
     }
 
+    /// In order, the last of those that begin at this port.
+    pub(crate) const fn last_from(first: u16) -> Ports {
+        Ports {
+            first,
+            last: u16::MAX,
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(self) -> u32 {
@@ -180,10 +188,11 @@ impl Binding {
         self.ports
     }
 
-    /// Whether packets of its protocol to this address and port are its.
+    /// Whether packets of its protocol to this address and port are its. An IPv4 address may be written as
+    /// sockets for both families write it, `::ffff:a.b.c.d`.
     #[must_use]
     pub fn covers(&self, address: IpAddr, port: u16) -> bool {
-        self.ports.contains(port) && self.prefix.contains(address)
+        self.ports.contains(port) && self.prefix.contains(address.to_canonical())
     }
 }
 
@@ -375,6 +384,16 @@ mod tests {
             refused("tcp ::ffff:0.0.0.0/96 8"),
             BadBinding::Mapped { .. }
         ));
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_both_forms() {
+        let covers = |text: &str, address: &str| {
+            let binding: Binding = text.parse().unwrap();
+            binding.covers(address.parse().unwrap(), 80)
+        };
+        assert!(covers("tcp 10.0.0.0/8 80", "::ffff:10.1.2.3"));
+        assert!(!covers("tcp ::/0 80", "::ffff:10.1.2.3"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::binding::{BadBinding, BadLabel, Binding, Label};
 use bpfsmith_sys::Refused;
 use bpfsmith_uapi::Errno;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// What the functions of this crate return.
@@ -45,6 +46,13 @@ pub enum Error {
         binding: Binding,
         /// Both services.
         services: [Label; 2],
+    },
+    /// A packet from one family to the other.
+    Families {
+        /// Where it comes from.
+        from: SocketAddr,
+        /// Where it goes.
+        to: SocketAddr,
     },
     /// A service that is not there.
     NoService {
@@ -365,6 +373,10 @@ impl fmt::Display for Error {
                 f,
                 "{binding}: two rules, for {one} and for {other} (a binding has one service)"
             ),
+            Error::Families { from, to } => write!(
+                f,
+                "ask about {from} to {to}: no packet is of two families (name two addresses of one)"
+            ),
             Error::NoService { label, has } => {
                 write!(f, "there is no service {label}; there are: ")?;
                 match has.as_slice() {
@@ -409,6 +421,14 @@ impl std::error::Error for Error {
 }
 
 impl Error {
+    /// What a map says that is full, in terms of what is in it.
+    pub(crate) fn room(what: &'static str, most: u32, error: bpfsmith_maps::Error) -> Error {
+        match error.errno() {
+            Some(Errno::E2BIG | Errno::ENOSPC) => Error::Full { what, most },
+            _ => Error::Map(error),
+        }
+    }
+
     pub(crate) fn file(
         call: &'static str,
         path: impl Into<PathBuf>,

@@ -111,7 +111,7 @@ impl Home {
     /// Opens the map that is pinned under a name, if it is as a definition says.
     pub(crate) fn map<K, V>(&self, pin: &'static str, def: &MapDef<K, V>) -> Result<Handle> {
         self.open(pin, |path| {
-            Handle::open_pin(path)?.expect_shape(&def.shape())
+            Handle::open_pin(path)?.expect_shape(def.shape())
         })
     }
 

@@ -122,9 +122,14 @@ impl RuleKey {
         }
     }
 
+    /// Whether it stands for a block.
+    pub(crate) const fn is_block(self) -> bool {
+        self.kind & IS_BINDING == 0
+    }
+
     /// The binding that it stands for: `None` for a block, an error for what nobody writes.
     pub(crate) fn to_binding(self) -> Result<Option<Binding>, Nonsense> {
-        if self.kind & IS_BINDING == 0 {
+        if self.is_block() {
             return Ok(None);
         }
         let kind = Kind(self.kind & 3);

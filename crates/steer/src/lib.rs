@@ -56,6 +56,10 @@
 //! have: one or two as a rule, and never more than 17, however many bindings there are. Each binding
 //! takes an entry for each of its blocks and one for itself.
 //!
+//! [`Steering::bind`] and [`Steering::unbind`] write the entries of one binding, [`Steering::replace`] and
+//! [`Steering::edit`] those of all, once: take these for more than a few. A process that comes after a
+//! change by another one reads all rules again.
+//!
 //! # Sockets
 //!
 //! - What comes for a service is shared among up to 64 sockets of a protocol and family, by flow; when one
@@ -70,7 +74,8 @@
 //!
 //! All of it is in maps. [`Steering::create`] pins them with the program and its link in a directory of a
 //! bpffs: it goes on when the process ends, or is killed, and another one opens it. Writers lock the
-//! directory (`flock`); what one of them left undone when it died, the next one mends. What another
+//! directory (`flock`); what one of them left undone when it died, the next one mends. A handle of a
+//! directory that was removed, or made again, says so and changes nothing. What another
 //! version of the library pinned is refused if it means something else by the bytes.
 //!
 //! Rules look at where packets go. To steer by where they come from, see `kit::lookup` and the example
@@ -85,6 +90,7 @@ mod error;
 pub mod handover;
 mod home;
 mod layout;
+mod levels;
 mod program;
 mod rules;
 mod services;

@@ -3,10 +3,10 @@
 use crate::binding::{Binding, Label, Protocol, Rule};
 use crate::error::{Error, Result};
 use crate::home::{For, Lock};
-use crate::layout::{Entry, Kind, RuleKey, TABLE, Tally};
+use crate::layout::{COUNTERS, ENTRIES, Entry, RuleKey, TABLE, Tally};
 use crate::services::Services;
 use crate::steering::{Agree, Steering};
-use crate::table::{Owner, Table, mark};
+use crate::table::{Owner, Table};
 use bpfsmith_maps::{Map, PerCpu};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -35,8 +35,7 @@ impl Steering {
     /// [`Error::Full`], and what the kernel refuses.
     pub fn bind(&mut self, binding: Binding, service: &Label) -> Result<Option<Label>> {
         let lock = self.writing()?;
-        let mut services = Services::read(self)?;
-        let id = services.named(self, service)?.id;
+        let id = self.service_made(service)?.id;
         let former = self.known.table.owner(&binding);
         if former.is_some_and(|owner| owner.service == id) {
             return Ok(Some(service.clone()));
@@ -52,9 +51,10 @@ impl Steering {
         self.change(&lock, &binding, |table| {
             table.insert(&binding, owner);
         })?;
-        former
-            .map(|owner| services.label(owner.service))
-            .transpose()
+        match former {
+            Some(owner) => Services::read(self)?.label(owner.service).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Takes a binding away; the service that it was bound to, if it was there.
@@ -144,7 +144,7 @@ impl Steering {
             .collect())
     }
 
-    /// The rule that packets to an address come to. Programs that come earlier on the hook may have
+    /// The rule that packets to an address come to; an IPv4 address in either form. Programs that come earlier on the hook may have
     /// decided already.
     ///
     /// # Errors
@@ -193,7 +193,8 @@ impl Steering {
         zeros.fill(&Tally::default());
         let mut counter = first;
         for _ in 0..many {
-            self.tallies.update(&counter, &zeros)?;
+            let made = self.tallies.update(&counter, &zeros);
+            made.map_err(|error| Error::room("bindings", COUNTERS, error))?;
             counter = counter.wrapping_add(1);
         }
         Ok(first)
@@ -235,29 +236,43 @@ impl Steering {
     ) -> Result<()> {
         // First, so that nobody trusts what they know if this process dies.
         let generation = self.next_generation()?;
-        let before = self.known.table.entries_beside(binding);
+        let before = self.known.table.entries_of(binding);
         change(&mut self.known.table);
         self.known.generation = 0;
-        let after = self.known.table.entries_beside(binding);
-        let mut levels = self.known.levels.clone();
-        mark(&mut levels, Kind::of(binding), binding.ports());
-        self.write_levels(levels)?;
-        for (key, entry) in &after {
-            if before.get(key) != Some(entry) {
-                self.known.entries.update(key, entry)?;
-            }
-        }
-        let mut gone = before
-            .keys()
-            .filter(|key| !after.contains_key(key))
-            .peekable();
-        if gone.peek().is_some() {
-            for key in gone {
+        let after = self.known.table.entries_of(binding);
+        // Sizes that are in use before or after.
+        let levels = self.known.table.levels();
+        let former = self.known.levels.iter();
+        self.write_levels(levels.iter().zip(former).map(|(a, b)| a | b).collect())?;
+        if let Err(error) = self.write_entries(&before, &after) {
+            // What is half done goes back. Where that fails too, the next writer mends it.
+            for key in after.keys().filter(|key| !before.contains_key(key)) {
                 self.known.entries.delete(key)?;
             }
-            self.write_levels(self.known.table.levels())?;
+            for (key, entry) in &before {
+                self.known.entries.update(key, entry)?;
+            }
+            return Err(error);
         }
+        self.write_levels(levels)?;
         self.known.generation = generation;
+        Ok(())
+    }
+
+    /// Has these entries in the place of those.
+    fn write_entries(
+        &self,
+        before: &BTreeMap<RuleKey, Entry>,
+        after: &BTreeMap<RuleKey, Entry>,
+    ) -> Result<()> {
+        for (key, entry) in after {
+            if before.get(key) != Some(entry) {
+                self.known.entries.update(key, entry).map_err(no_room)?;
+            }
+        }
+        for key in before.keys().filter(|key| !after.contains_key(key)) {
+            self.known.entries.delete(key)?;
+        }
         Ok(())
     }
 
@@ -265,7 +280,7 @@ impl Steering {
     fn publish(&mut self, _lock: &Lock, table: Table) -> Result<()> {
         let entries = Map::create(&TABLE)?;
         for (key, entry) in table.entries() {
-            entries.update(&key, &entry)?;
+            entries.update(&key, &entry).map_err(no_room)?;
         }
         let levels = table.levels();
         let former = self.known.levels.iter();
@@ -292,6 +307,10 @@ impl Steering {
         self.known.levels = levels;
         Ok(())
     }
+}
+
+fn no_room(error: bpfsmith_maps::Error) -> Error {
+    Error::room("blocks of ports", ENTRIES, error)
 }
 
 /// The rules that stand in a table, and whether its other entries are theirs.

@@ -7,7 +7,7 @@ use crate::sockets::Socket;
 use crate::steering::Steering;
 use bpfsmith_asm::kit::lookup::Fallback;
 use bpfsmith_uapi::SkAction;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A service as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub struct ServiceInfo {
 #[derive(Debug)]
 pub(crate) struct Services {
     all: BTreeMap<Label, Service>,
+    labels: HashMap<u32, Label>,
 }
 
 fn verdict(fallback: Fallback) -> u32 {
@@ -36,28 +37,21 @@ fn verdict(fallback: Fallback) -> u32 {
 
 impl Services {
     pub(crate) fn read(steering: &Steering) -> Result<Services> {
-        let mut all = BTreeMap::new();
+        let (mut all, mut labels) = (BTreeMap::new(), HashMap::new());
         for element in steering.labels.iter() {
             let (key, service) = element?;
             let foreign = |_| Error::Foreign {
                 map: "steer_services",
             };
-            all.insert(label_of(&key).map_err(foreign)?, service);
+            let label = label_of(&key).map_err(foreign)?;
+            labels.insert(service.id, label.clone());
+            all.insert(label, service);
         }
-        Ok(Services { all })
+        Ok(Services { all, labels })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Label, Service)> {
         self.all.iter().map(|(label, service)| (label, *service))
-    }
-
-    /// The one of that name.
-    pub(crate) fn find(&self, label: &Label) -> Result<Service> {
-        let found = self.all.get(label).copied();
-        found.ok_or_else(|| Error::NoService {
-            label: label.clone(),
-            has: self.all.keys().cloned().collect(),
-        })
     }
 
     /// The one of that name, made if there is none: then packets without a socket are refused.
@@ -65,9 +59,7 @@ impl Services {
         if let Some(service) = self.all.get(label) {
             return Ok(*service);
         }
-        let mut taken: Vec<u32> = self.all.values().map(|service| service.id).collect();
-        taken.sort_unstable();
-        let free = (0..SERVICES).find(|id| taken.binary_search(id).is_err());
+        let free = (0..SERVICES).find(|id| !self.labels.contains_key(id));
         let id = free.ok_or(Error::Full {
             what: "services",
             most: SERVICES,
@@ -85,25 +77,44 @@ impl Services {
         }
         steering.labels.update(&label_key(label), &service)?;
         self.all.insert(label.clone(), service);
+        self.labels.insert(id, label.clone());
         Ok(service)
     }
 
     pub(crate) fn label(&self, id: u32) -> Result<Label> {
-        let found = self.all.iter().find(|(_, service)| service.id == id);
-        found.map(|(label, _)| label.clone()).ok_or(Error::Foreign {
+        self.labels.get(&id).cloned().ok_or(Error::Foreign {
             map: "steer_services",
         })
     }
 }
 
 impl Steering {
+    /// The service of that name. The others are not looked at.
+    pub(crate) fn service(&self, label: &Label) -> Result<Service> {
+        match self.labels.lookup(&label_key(label))? {
+            Some(service) => Ok(service),
+            None => Err(Error::NoService {
+                label: label.clone(),
+                has: Services::read(self)?.all.into_keys().collect(),
+            }),
+        }
+    }
+
+    /// The same, made if there is none.
+    pub(crate) fn service_made(&self, label: &Label) -> Result<Service> {
+        match self.labels.lookup(&label_key(label))? {
+            Some(service) => Ok(service),
+            None => Services::read(self)?.named(self, label),
+        }
+    }
+
     /// Says what becomes of packets for a service without a living socket. A new service refuses them.
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn set_fallback(&mut self, label: &Label, fallback: Fallback) -> Result<()> {
         let _lock = self.writing()?;
-        let service = Services::read(self)?.named(self, label)?;
+        let service = self.service_made(label)?;
         let verdict = verdict(fallback);
         self.labels
             .update(&label_key(label), &Service { verdict, ..service })?;
@@ -141,7 +152,7 @@ impl Steering {
     /// [`Error::Bound`] while a binding has it, [`Error::NoService`] if there is none.
     pub fn forget(&mut self, label: &Label) -> Result<()> {
         let _lock = self.writing()?;
-        let service = Services::read(self)?.find(label)?;
+        let service = self.service(label)?;
         let mut bound = self.known.table.iter();
         if let Some((binding, _)) = bound.find(|(_, owner)| owner.service == service.id) {
             return Err(Error::Bound {
@@ -150,7 +161,7 @@ impl Steering {
             });
         }
         drop(bound);
-        self.keep_sockets(service, &Kind::ALL, &[])?;
+        self.keep_sockets(service, &Kind::ALL, |_| false)?;
         self.labels.delete(&label_key(label))?;
         Ok(())
     }

@@ -2,13 +2,13 @@
 
 use crate::binding::{Label, Protocol};
 use crate::error::{Error, Result, SocketProblem};
-use crate::layout::{Group, Kind, SLOTS, Service, group, place};
-use crate::services::Services;
+use crate::layout::{Group, Kind, SLOTS, SOCKETS, Service, group, place};
 use crate::steering::Steering;
 use bpfsmith_sys::{Refused, socket as sys};
 use bpfsmith_uapi::Errno;
 use bpfsmith_uapi::net::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -54,6 +54,11 @@ pub struct Registered {
     /// Its places.
     pub places: Vec<Socket>,
 }
+
+const NO_SLOT: Error = Error::Full {
+    what: "sockets of one kind in a service",
+    most: SLOTS,
+};
 
 /// A socket that may be steered to.
 struct Inspected {
@@ -175,19 +180,20 @@ impl From<SocketProblem> for Wrong {
 impl Steering {
     /// Gives a service a socket more: a TCP socket that listens, or a UDP socket that is bound and not
     /// connected. Where it is bound to, does not matter. What comes to the service is shared among its
-    /// sockets by flow. A socket that is closed, in all processes that have it, leaves by itself.
+    /// sockets by flow. A socket that is closed, in all processes that have it, leaves by itself; one that
+    /// is shut down or connected later gets nothing more, and the others have its flows.
     ///
     /// Only this socket gets packets, not the others of its `SO_REUSEPORT` group: register each.
     ///
     /// # Errors
-    /// [`Error::Socket`] says what is wrong with the socket.
+    /// [`Error::Socket`] says what is wrong with the socket; [`Error::Full`] when the service has 64 of
+    /// them. Then it has none more.
     pub fn register(&mut self, label: &Label, socket: impl AsFd) -> Result<Registered> {
         let _lock = self.writing()?;
-        let mut services = Services::read(self)?;
         let netns = self.home.known(&self.meta)?.netns;
         let found = inspect(socket.as_fd(), netns).map_err(|wrong| wrong.at(label))?;
-        let service = services.named(self, label)?;
-        self.enter(service, socket.as_fd(), found)
+        let service = self.service_made(label)?;
+        self.enter(service, socket.as_fd(), found, |_| false)
     }
 
     /// Gives a service these sockets in the place of those it has, for the protocols and families that
@@ -197,30 +203,41 @@ impl Steering {
     /// before, or keep the listener and have it handed over, see [`handover`](crate::handover).
     ///
     /// # Errors
-    /// [`Error::Socket`] says what is wrong with one of the sockets. Then nothing changed.
+    /// [`Error::Socket`] says what is wrong with one of the sockets; [`Error::Full`] when there are more than
+    /// 64 of a protocol and family. Then nothing changed.
     pub fn switch<S: AsFd>(
         &mut self,
         label: &Label,
         sockets: impl IntoIterator<Item = S>,
     ) -> Result<Vec<Registered>> {
         let _lock = self.writing()?;
-        let mut services = Services::read(self)?;
         let netns = self.home.known(&self.meta)?.netns;
         let mut checked = Vec::new();
         for socket in sockets {
             let found = inspect(socket.as_fd(), netns).map_err(|wrong| wrong.at(label))?;
             checked.push((socket, found));
         }
-        let service = services.named(self, label)?;
+        let cookies: HashSet<u64> = checked.iter().map(|(_, found)| found.cookie).collect();
+        let mut kinds = Vec::new();
+        for kind in Kind::ALL {
+            let own = checked
+                .iter()
+                .filter(|(_, found)| found.kinds.contains(&kind));
+            let own: HashSet<u64> = own.map(|(_, found)| found.cookie).collect();
+            match own.len() {
+                0 => {}
+                many if many > SLOTS as usize => return Err(NO_SLOT),
+                _ => kinds.push(kind),
+            }
+        }
+        let service = self.service_made(label)?;
         let mut all = Vec::new();
         for (socket, found) in checked {
-            all.push(self.enter(service, socket.as_fd(), found)?);
+            // Where there is no other place, one that is to go makes room.
+            let may_go = |cookie| !cookies.contains(&cookie);
+            all.push(self.enter(service, socket.as_fd(), found, may_go)?);
         }
-        let places = || all.iter().flat_map(|one: &Registered| &one.places);
-        let has = |kind: &Kind| places().any(|place| place.kind() == *kind);
-        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(has).collect();
-        let cookies: Vec<u64> = all.iter().map(|one| one.cookie).collect();
-        self.keep_sockets(service, &kinds, &cookies)?;
+        self.keep_sockets(service, &kinds, |cookie| cookies.contains(&cookie))?;
         Ok(all)
     }
 
@@ -231,13 +248,11 @@ impl Steering {
     /// [`Error::NoService`], and what the kernel refuses.
     pub fn unregister(&mut self, label: &Label, cookie: u64) -> Result<bool> {
         let _lock = self.writing()?;
-        let service = Services::read(self)?.find(label)?;
-        let all = self.sockets_of(service.id)?.into_iter();
-        let mut others: Vec<u64> = all.map(|socket| socket.cookie).collect();
-        let before = others.len();
-        others.retain(|other| *other != cookie);
-        self.keep_sockets(service, &Kind::ALL, &others)?;
-        Ok(others.len() < before)
+        let service = self.service(label)?;
+        let all = self.sockets_of(service.id)?;
+        let was_there = all.iter().any(|socket| socket.cookie == cookie);
+        self.keep_sockets(service, &Kind::ALL, |other| other != cookie)?;
+        Ok(was_there)
     }
 
     /// The sockets of a service that live.
@@ -246,7 +261,7 @@ impl Steering {
     /// [`Error::NoService`], and what the kernel refuses.
     pub fn sockets(&mut self, label: &Label) -> Result<Vec<Socket>> {
         let _lock = self.reading()?;
-        let service = Services::read(self)?.find(label)?;
+        let service = self.service(label)?;
         self.sockets_of(service.id)
     }
 
@@ -274,30 +289,38 @@ impl Steering {
         Ok(living)
     }
 
+    /// Gives a socket its places: of each group that it is for, the one that it has, or a free one, or
+    /// that of a socket that may go.
     fn enter(
         &self,
         service: Service,
         socket: BorrowedFd<'_>,
         found: Inspected,
+        may_go: impl Fn(u64) -> bool,
     ) -> Result<Registered> {
-        let mut places = Vec::new();
+        let mut slots = Vec::new();
         for kind in found.kinds {
-            let index = group(service.id, kind);
-            let mut living = self.living(index)?;
+            let living = self.living(group(service.id, kind))?;
             let own = living.iter().find(|(_, cookie)| *cookie == found.cookie);
+            let is_free = |slot: &u32| living.iter().all(|(taken, _)| taken != slot);
+            let gone = || living.iter().find(|(_, cookie)| may_go(*cookie));
             let slot = match own {
-                Some((slot, _)) => *slot,
-                None => {
-                    let is_free = |slot: &u32| living.iter().all(|(taken, _)| taken != slot);
-                    let slot = (0..SLOTS).find(is_free).ok_or(Error::Full {
-                        what: "sockets of one kind in a service",
-                        most: SLOTS,
-                    })?;
-                    self.sockets.set(&place(index, slot), socket)?;
-                    living.push((slot, found.cookie));
-                    slot
-                }
+                Some((slot, _)) => Some(*slot),
+                None => (0..SLOTS)
+                    .find(is_free)
+                    .or_else(|| gone().map(|(slot, _)| *slot)),
             };
+            slots.push((kind, slot.ok_or(NO_SLOT)?, own.is_some(), living));
+        }
+        let mut places = Vec::new();
+        for (kind, slot, is_there, mut living) in slots {
+            let index = group(service.id, kind);
+            if !is_there {
+                let set = self.sockets.set(&place(index, slot), socket);
+                set.map_err(|error| Error::room("sockets", SOCKETS, error))?;
+                living.retain(|(taken, _)| *taken != slot);
+                living.push((slot, found.cookie));
+            }
             self.tell(service, index, &living)?;
             places.push(Socket::new(kind, slot, found.cookie));
         }
@@ -313,14 +336,14 @@ impl Steering {
         &self,
         service: Service,
         kinds: &[Kind],
-        cookies: &[u64],
+        keep: impl Fn(u64) -> bool,
     ) -> Result<()> {
         for kind in kinds {
             let index = group(service.id, *kind);
             let (stay, go): (Vec<_>, Vec<_>) = self
                 .living(index)?
                 .into_iter()
-                .partition(|(_, cookie)| cookies.contains(cookie));
+                .partition(|(_, cookie)| keep(*cookie));
             // First nobody is sent there, then it goes.
             self.tell(service, index, &stay)?;
             for (slot, _) in go {
@@ -350,14 +373,6 @@ impl Socket {
             slot,
             cookie,
         }
-    }
-
-    fn kind(&self) -> Kind {
-        let any = match self.family {
-            Family::V4 => IpAddr::from([0; 4]),
-            Family::V6 => IpAddr::from([0; 16]),
-        };
-        Kind::new(self.protocol, any)
     }
 }
 

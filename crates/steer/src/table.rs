@@ -1,9 +1,10 @@
 //! Rules as plain Rust: what a packet comes to, and which entries make the kernel find the same.
 
 use crate::binding::{Binding, Ports, Protocol};
-use crate::layout::{Entry, Kind, RuleKey, blocks, rank};
+use crate::layout::{Block, Entry, Kind, RuleKey, blocks, rank};
+use crate::levels::Levels;
 use bpfsmith_net::Prefix;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Whose a binding's packets are, and where they are counted.
@@ -20,6 +21,7 @@ type Place = (Kind, Prefix);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
     places: BTreeMap<Place, BTreeMap<Ports, Owner>>,
+    levels: Levels,
 }
 
 fn place(binding: &Binding) -> Place {
@@ -47,7 +49,11 @@ impl Table {
     /// Adds a binding or gives it another owner; the former one.
     pub(crate) fn insert(&mut self, binding: &Binding, owner: Owner) -> Option<Owner> {
         let at = self.places.entry(place(binding)).or_default();
-        at.insert(binding.ports(), owner)
+        let former = at.insert(binding.ports(), owner);
+        if former.is_none() {
+            self.levels.add(Kind::of(binding), binding.ports());
+        }
+        former
     }
 
     pub(crate) fn remove(&mut self, binding: &Binding) -> Option<Owner> {
@@ -56,6 +62,7 @@ impl Table {
         if at.is_empty() {
             self.places.remove(&place(binding));
         }
+        self.levels.remove(Kind::of(binding), binding.ports());
         Some(former)
     }
 
@@ -74,47 +81,42 @@ impl Table {
             .max_by_key(|(binding, _)| rank(binding))
     }
 
-    /// The entries of all bindings with the kind and prefix of this one.
-    pub(crate) fn entries_beside(&self, binding: &Binding) -> BTreeMap<RuleKey, Entry> {
-        match self.places.get(&place(binding)) {
-            Some(at) => entries(place(binding), at),
-            None => BTreeMap::new(),
-        }
+    /// The entries that a binding has or would have: its own one and those of its blocks, whoever holds
+    /// them.
+    pub(crate) fn entries_of(&self, binding: &Binding) -> BTreeMap<RuleKey, Entry> {
+        let (own, wanted) = (binding.ports(), blocks(binding.ports()).collect());
+        let Some(at) = self.places.get(&place(binding)) else {
+            return BTreeMap::new();
+        };
+        // Those that begin behind it or end before it have none of its blocks.
+        let near = at
+            .range(..=Ports::last_from(own.last()))
+            .filter(|(ports, _)| ports.last() >= own.first());
+        let mut all = entries(place(binding), near, Some(&wanted));
+        let key = RuleKey::binding(binding);
+        all.retain(|other, _| *other == key || other.is_block());
+        all
     }
 
     /// All entries.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (RuleKey, Entry)> + '_ {
         self.places
             .iter()
-            .flat_map(|(place, at)| entries(*place, at))
+            .flat_map(|(place, at)| entries(*place, at.iter(), None))
     }
 
     /// For each kind and each 256 ports, the sizes of blocks in use.
     pub(crate) fn levels(&self) -> Vec<u32> {
-        let mut levels = vec![0; 4 * 256];
-        for ((kind, _), at) in &self.places {
-            for ports in at.keys() {
-                mark(&mut levels, *kind, *ports);
-            }
-        }
-        levels
-    }
-}
-
-/// Adds the sizes of the blocks of these ports.
-pub(crate) fn mark(levels: &mut [u32], kind: Kind, ports: Ports) {
-    for block in blocks(ports) {
-        let first = usize::from(block.first);
-        let last = first + (1 << block.level) - 1;
-        let row = kind.number() as usize * 256;
-        for level in &mut levels[row + (first >> 8)..=row + (last >> 8)] {
-            *level |= 1 << block.level;
-        }
+        self.levels.bits().to_vec()
     }
 }
 
 /// Where several bindings have a block of the same ports, the one with the highest rank has it.
-fn entries((kind, prefix): Place, at: &BTreeMap<Ports, Owner>) -> BTreeMap<RuleKey, Entry> {
+fn entries<'a>(
+    (kind, prefix): Place,
+    at: impl Iterator<Item = (&'a Ports, &'a Owner)>,
+    only: Option<&BTreeSet<Block>>,
+) -> BTreeMap<RuleKey, Entry> {
     let mut all: BTreeMap<RuleKey, Entry> = BTreeMap::new();
     for (ports, owner) in at {
         let Ok(binding) = Binding::new(kind.protocol(), prefix, *ports) else {
@@ -126,7 +128,8 @@ fn entries((kind, prefix): Place, at: &BTreeMap<Ports, Owner>) -> BTreeMap<RuleK
             counter: owner.counter,
         };
         all.insert(RuleKey::binding(&binding), entry);
-        for block in blocks(*ports) {
+        let is_wanted = |block: &Block| only.is_none_or(|only| only.contains(block));
+        for block in blocks(*ports).filter(is_wanted) {
             let held = all.entry(RuleKey::block(&binding, block)).or_insert(entry);
             if held.rank < entry.rank {
                 *held = entry;
@@ -226,7 +229,7 @@ mod tests {
         }
 
         #[test]
-        fn a_change_touches_its_prefix_alone(all in bindings(), one in any::<prop::sample::Index>()) {
+        fn a_change_touches_its_blocks_alone(all in bindings(), one in any::<prop::sample::Index>()) {
             prop_assume!(!all.is_empty());
             let mut table = Table::default();
             for (n, binding) in (0..).zip(&all) {
@@ -234,12 +237,27 @@ mod tests {
             }
             let one = one.get(&all);
             let mut entries: HashMap<_, _> = table.entries().collect();
-            for key in table.entries_beside(one).keys() {
+            for key in table.entries_of(one).keys() {
                 entries.remove(key);
             }
             table.remove(one);
-            entries.extend(table.entries_beside(one));
+            entries.extend(table.entries_of(one));
             prop_assert_eq!(entries, table.entries().collect());
         }
+    }
+
+    #[test]
+    fn a_change_looks_at_its_own_entries_however_many_there_are() {
+        let mut table = Table::default();
+        let at = |ports: &str| -> Binding { format!("tcp 10.0.0.0/8 {ports}").parse().unwrap() };
+        for (n, port) in (0..).zip(1..1000) {
+            table.insert(&at(&port.to_string()), owner(n));
+        }
+        assert_eq!(table.entries_of(&at("80")).len(), 2, "itself and its block");
+        assert_eq!(table.entries_of(&at("2000")).len(), 0);
+        table.insert(&at("0-1023"), owner(2000));
+        assert_eq!(table.entries_of(&at("80")).len(), 2);
+        let block = table.entries_of(&at("0-1023"));
+        assert!(block.values().all(|entry| entry.service == 2000));
     }
 }

@@ -237,6 +237,38 @@ fn a_torn_table_is_mended() {
     assert_eq!(found, [Some(0); 6]);
 }
 
+#[test]
+fn a_binding_without_room_changes_nothing() {
+    needs!(Root, NetNs, Loopback, SkLookup, Sockmap, Bpffs);
+    static SMALL: MapDef<[u32; 7], [u8; 16]> = MapDef::lpm_trie("steer_table", 8);
+    let world = World::new();
+    let mut steering = Steering::create(world.dir(), &world.node.ns).unwrap();
+    let web = label("web");
+    let rules: ObjectMap<u32, u32> = ObjectMap::open_pin(world.dir().join("rules")).unwrap();
+    let table = Map::create(&SMALL).unwrap();
+    rules.set(&0, &table).unwrap();
+    let meta: Map<u32, [u8; 32]> = Map::open_pin(world.dir().join("meta")).unwrap();
+    let mut bytes = meta.lookup(&0).unwrap().unwrap();
+    bytes[8] = bytes[8].wrapping_add(1);
+    meta.update(&0, &bytes).unwrap();
+    steering
+        .bind(binding("tcp 203.0.113.0/24 80"), &web)
+        .unwrap();
+    let full = steering.bind(binding("tcp 203.0.113.0/24 1-1000"), &web);
+    assert!(matches!(full, Err(Error::Full { .. })), "{full:?}");
+    let at = |port| SocketAddr::new([203, 0, 113, 1].into(), port);
+    let ask = |port| {
+        let (protocol, from) = client(Protocol::Tcp, at(port), 7);
+        steering.ask(protocol, from, at(port)).unwrap()
+    };
+    for port in [1, 2, 79, 81, 500, 1000] {
+        assert_eq!(ask(port), Answer::Pass, "{port}");
+    }
+    assert_eq!(ask(80), Answer::Drop);
+    assert_eq!(table.keys().count(), 2);
+    assert_eq!(steering.rules().unwrap().len(), 1);
+}
+
 fn bind_many(dir: &Path, mut talk: UnixStream, net: u8) {
     let mut steering = Steering::open(dir).unwrap();
     talk.read_exact(&mut [0]).unwrap();

@@ -86,8 +86,12 @@ fn taken(header: &libc::msghdr) -> Vec<OwnedFd> {
         // SAFETY: it is one of the kernel's.
         let (control, data) = unsafe { (ptr::read_unaligned(next), libc::CMSG_DATA(next)) };
         if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-            let many = (next as usize + control.cmsg_len as usize - data as usize)
-                / size_of::<RawFd>();
+            #[allow(
+                clippy::unnecessary_cast,
+                reason = "not every C library has the same type there"
+            )]
+            let many =
+                (next as usize + control.cmsg_len as usize - data as usize) / size_of::<RawFd>();
             for n in 0..many {
                 // SAFETY: so many numbers are there. The kernel made these descriptors for this process
                 // just now, and nobody else knows of them.

@@ -1,7 +1,5 @@
 //! A peer that sends more descriptors than this process may have. Alone in its process, whose limit it lowers.
 
-#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
-
 use bpfsmith_gate::open_fds;
 use bpfsmith_sys::pass::{MOST, receive, send};
 use bpfsmith_uapi::Errno;
