@@ -5,8 +5,7 @@ use crate::joined::{Joined, Next, Way};
 use crate::splicer::{Expected, Splicer};
 use bpfsmith_sys::epoll::{Epoll, Interest};
 use bpfsmith_sys::socket::reset_on_close;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -16,8 +15,10 @@ use std::time::{Duration, Instant};
 
 mod connect;
 mod counters;
+mod timers;
 
 pub use counters::{Counters, Tally};
+use timers::Timers;
 
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
@@ -44,7 +45,7 @@ pub struct Proxy {
     free: Vec<usize>,
     /// Which slot has the socket with a cookie.
     cookies: HashMap<u64, usize>,
-    times: BinaryHeap<Reverse<(Instant, usize)>>,
+    timers: Timers,
     accepting: Accepting,
     counters: Arc<Counters>,
     /// In the set, and readable when the other one is shut down.
@@ -125,7 +126,7 @@ impl Proxy {
             slots: Vec::new(),
             free: Vec::new(),
             cookies: HashMap::new(),
-            times: BinaryHeap::new(),
+            timers: Timers::default(),
             accepting: Accepting::On,
             counters: Arc::default(),
             _stop: stop,
@@ -171,7 +172,7 @@ impl Proxy {
                     BEHIND => self.behind()?,
                     token => {
                         if let Ok(slot) = usize::try_from(token / 2) {
-                            self.advance(slot)?;
+                            self.advance(slot);
                         }
                     }
                 }
@@ -181,8 +182,7 @@ impl Proxy {
     }
 
     fn next_time(&self) -> Option<Duration> {
-        let until = |at: Instant| at.saturating_duration_since(Instant::now());
-        let next = self.times.peek().map(|Reverse((at, _))| until(*at));
+        let next = self.timers.next(Instant::now());
         match self.accepting {
             Accepting::On => next,
             Accepting::Paused => Some(next.unwrap_or(PAUSE).min(PAUSE)),
@@ -191,17 +191,9 @@ impl Proxy {
 
     /// Looks after those whose time is over.
     fn pass_time(&mut self) -> Result<()> {
-        let now = Instant::now();
-        let mut due = Vec::new();
-        while let Some(Reverse((at, slot))) = self.times.peek().copied() {
-            if at > now {
-                break;
-            }
-            self.times.pop();
-            due.push(slot);
+        for slot in self.timers.pass(Instant::now()) {
+            self.advance(slot);
         }
-        // One whose slot has another pair by now is looked after for nothing.
-        due.into_iter().try_for_each(|slot| self.advance(slot))?;
         if self.accepting == Accepting::Paused {
             self.accepting = Accepting::On;
             self.epoll
@@ -215,14 +207,14 @@ impl Proxy {
             match self.listener.accept() {
                 Ok((client, _)) => {
                     Counters::add(&self.counters.accepted, 1);
-                    self.connect(client)?;
+                    self.connect(client);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // It gave up before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => {
-                    Counters::add(&self.counters.pauses, 1);
+                Err(error) => {
+                    self.counters.paused(error);
                     self.epoll.remove(self.listener.as_fd())?;
                     self.accepting = Accepting::Paused;
                     break;
@@ -232,19 +224,27 @@ impl Proxy {
         Ok(())
     }
 
-    fn connect(&mut self, client: TcpStream) -> Result<()> {
-        let Ok(target) = connect::start(self.target) else {
-            Counters::add(&self.counters.unreachable, 1);
-            // The client learns by a reset; closing does that or as good as it gets.
-            let _ = reset_on_close(client.as_fd());
-            return Ok(());
+    fn connect(&mut self, client: TcpStream) {
+        let target = match connect::start(self.target) {
+            Ok(target) => target,
+            Err(error) => {
+                self.counters.unreachable(error);
+                // The client learns by a reset; closing does that or as good as it gets.
+                let _ = reset_on_close(client.as_fd());
+                return;
+            }
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        self.epoll
-            .add(target.as_fd(), Interest::Changes, token(slot, Side::Second))?;
+        let token = token(slot, Side::Second);
+        if let Err(error) = self.epoll.add(target.as_fd(), Interest::Changes, token) {
+            self.counters.failed(&error.into());
+            let _ = reset_on_close(client.as_fd());
+            self.free.push(slot);
+            return;
+        }
         // If that is refused, so will be the pair: it is counted there.
         let expected = self
             .splicer
@@ -257,7 +257,6 @@ impl Proxy {
         };
         self.put(slot, Slot::Connecting(connecting));
         Counters::add(&self.counters.open, 1);
-        Ok(())
     }
 
     fn put(&mut self, slot: usize, content: Slot) {
@@ -266,35 +265,29 @@ impl Proxy {
         }
     }
 
-    fn advance(&mut self, slot: usize) -> Result<()> {
+    fn advance(&mut self, slot: usize) {
         match self.slots.get_mut(slot).and_then(Option::take) {
-            None => Ok(()),
+            None => {}
             Some(Slot::Connecting(connecting)) => self.connected(slot, connecting),
             Some(Slot::Joined(joined)) => self.look_after(slot, joined),
         }
     }
 
-    fn connected(&mut self, slot: usize, connecting: Connecting) -> Result<()> {
+    fn connected(&mut self, slot: usize, connecting: Connecting) {
         match connect::is_done(&connecting.target) {
-            Ok(true) => {
-                self.epoll.remove(connecting.target.as_fd())?;
-                self.join(slot, connecting)
-            }
-            Ok(false) => {
-                self.put(slot, Slot::Connecting(connecting));
-                Ok(())
-            }
-            Err(_) => {
-                Counters::add(&self.counters.unreachable, 1);
-                // As above.
-                let _ = reset_on_close(connecting.client.as_fd());
-                self.release(slot);
-                Ok(())
-            }
+            Ok(true) => match self.epoll.remove(connecting.target.as_fd()) {
+                Ok(()) => return self.join(slot, connecting),
+                Err(error) => self.counters.failed(&error.into()),
+            },
+            Ok(false) => return self.put(slot, Slot::Connecting(connecting)),
+            Err(error) => self.counters.unreachable(error),
         }
+        // As above.
+        let _ = reset_on_close(connecting.client.as_fd());
+        self.release(slot);
     }
 
-    fn join(&mut self, slot: usize, connecting: Connecting) -> Result<()> {
+    fn join(&mut self, slot: usize, connecting: Connecting) {
         let Connecting {
             client,
             target,
@@ -330,27 +323,26 @@ impl Proxy {
             Err(not) => {
                 self.counters.failed(&not.error);
                 self.release(slot);
-                Ok(())
             }
         }
     }
 
-    fn look_after(&mut self, slot: usize, mut joined: Box<Joined>) -> Result<()> {
+    fn look_after(&mut self, slot: usize, mut joined: Box<Joined>) {
         match joined.advance() {
             Ok(Next::Over(outcome)) => {
                 self.counters.over(outcome);
                 self.close(slot, &joined);
             }
             Ok(next) => {
-                joined.watch(
-                    &self.epoll,
-                    [
-                        token(slot, Side::First),
-                        token(slot, Side::Second),
-                    ],
-                )?;
-                if let Next::Within(time) = next {
-                    self.times.push(Reverse((Instant::now() + time, slot)));
+                let tokens = Side::ALL.map(|side| token(slot, side));
+                if let Err(error) = joined.watch(&self.epoll, tokens) {
+                    self.counters.failed(&error);
+                    self.close(slot, &joined);
+                    return;
+                }
+                match next {
+                    Next::Within(time) => self.timers.set(slot, Instant::now() + time),
+                    _ => self.timers.clear(slot),
                 }
                 self.put(slot, Slot::Joined(joined));
             }
@@ -359,7 +351,6 @@ impl Proxy {
                 self.close(slot, &joined);
             }
         }
-        Ok(())
     }
 
     fn close(&mut self, slot: usize, joined: &Joined) {
@@ -373,6 +364,7 @@ impl Proxy {
     }
 
     fn release(&mut self, slot: usize) {
+        self.timers.clear(slot);
         self.free.push(slot);
         Counters::sub(&self.counters.open, 1);
     }
@@ -404,7 +396,7 @@ impl Proxy {
                 Counters::add(&self.counters.behind, 1);
                 joined.fell_behind(cookie);
             }
-            self.advance(slot)?;
+            self.advance(slot);
         }
         Ok(())
     }

@@ -46,7 +46,8 @@ counters! {
     full,
     /// And pairs that the kernel did not take for another reason.
     refused,
-    /// Connections whose target could not be reached.
+    /// Connections whose target could not be reached, or for which no socket could be made.
+    /// [`last_error`](Counters::last_error) tells why.
     unreachable,
     /// Pairs both of whose streams ended.
     ended,
@@ -56,7 +57,7 @@ counters! {
     failed,
     /// How often the receiver of a flow fell too far behind.
     behind,
-    /// How often nobody could be accepted for lack of descriptors or memory.
+    /// How often nobody could be accepted, mostly for lack of descriptors or memory.
     pauses,
     /// Bytes that the kernel moved, of streams that have ended.
     bytes_spliced,
@@ -95,6 +96,18 @@ impl Counters {
         self.keep(error);
     }
 
+    /// A target that could not be reached.
+    pub(super) fn unreachable(&self, error: std::io::Error) {
+        Counters::add(&self.unreachable, 1);
+        self.keep(&Error::io("connect to the target")(error));
+    }
+
+    /// Nobody can be accepted for now.
+    pub(super) fn paused(&self, error: std::io::Error) {
+        Counters::add(&self.pauses, 1);
+        self.keep(&Error::io("accept")(error));
+    }
+
     fn keep(&self, error: &Error) {
         let mut last = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some(error.to_string());
@@ -122,7 +135,8 @@ impl Counters {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last error that ended a pair or had it copied, and that was no refusal.
+    /// The last error that ended a pair or had it copied, and that was no refusal; or why a target was
+    /// not reached or nobody could be accepted.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
         let last = self.error.lock().unwrap_or_else(PoisonError::into_inner);
