@@ -7,10 +7,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes that are copied at once.
 const CHUNK: usize = 1 << 16;
+
+const READ: &str = "read";
 
 /// How many times that before others get their turn.
 const TURNS: usize = 16;
@@ -71,8 +73,10 @@ pub(crate) struct Direction {
     pub(crate) spliced: u64,
     /// Bytes that went through user space.
     pub(crate) copied: u64,
-    /// How often it has been waited for the end in vain.
+    /// How often it has been waited in vain for the kernel.
     waits: u32,
+    /// How far the bytes were when they were seen to move last, and when that was.
+    still: Option<(u64, Instant)>,
 }
 
 /// What a socket was given to send, since the connection stands.
@@ -130,6 +134,7 @@ impl Direction {
             spliced: 0,
             copied: 0,
             waits: 0,
+            still: None,
         }
     }
 
@@ -179,6 +184,14 @@ impl Direction {
         (&ends[self.from.index()], &ends[self.from.other().index()])
     }
 
+    /// The side whose socket a system call on behalf of this direction was about.
+    pub(crate) fn side_of(&self, call: &str) -> Side {
+        match call {
+            READ => self.from,
+            _ => self.from.other(),
+        }
+    }
+
     pub(crate) fn fell_behind(&mut self) {
         if let Mode::Spliced { behind, .. } = &mut self.mode {
             *behind = true;
@@ -224,8 +237,9 @@ impl Direction {
         let mut now_taken = taken;
         if flow.left != taken {
             // All that was sent on before comes first.
-            if given(&to.stream)? < flow.sent_on + taken {
-                return Ok(self.later());
+            let there = given(&to.stream)?;
+            if there < flow.sent_on + taken {
+                return Ok(self.later(there));
             }
             let before = self.copied;
             self.pump(from, to)?;
@@ -245,7 +259,9 @@ impl Direction {
         if caught_up {
             self.buffer = Vec::new();
         } else {
-            return Ok(Stand::Later(Duration::from_millis(20)));
+            // Its sockets tell, but for a worker of the kernel that has not given it the bytes yet.
+            let time = self.patience(flow.sent_on + now_taken);
+            return Ok(Stand::Later(time.max(Duration::from_millis(20))));
         }
         if !ended {
             return self.look_again(flow.left, from, shared);
@@ -253,11 +269,13 @@ impl Direction {
         // The end counts as a byte. It is missing where the connection broke just now, which whoever
         // asks for errors will learn.
         let arrived = progress.received.saturating_sub(consumed);
-        if self.spliced + flow.left + 1 != arrived {
-            return Ok(self.later());
+        let judged = self.spliced + flow.left;
+        if judged + 1 != arrived {
+            return Ok(self.later(judged));
         }
-        if given(&to.stream)? < flow.sent_on + now_taken {
-            return Ok(self.later());
+        let there = given(&to.stream)?;
+        if there < flow.sent_on + now_taken {
+            return Ok(self.later(there));
         }
         self.end(to)
     }
@@ -272,15 +290,24 @@ impl Direction {
     }
 
     /// A worker of the kernel moves bytes to the receiver's socket, and does not tell when. It takes
-    /// microseconds, or as long as the receiver has no room.
-    fn later(&mut self) -> Stand {
+    /// microseconds, or as long as the receiver has no room. `moved` is how far it is.
+    fn later(&mut self, moved: u64) -> Stand {
         self.waits = self.waits.saturating_add(1);
+        let patience = self.patience(moved);
         Stand::Later(match self.waits {
             0..8 => Duration::ZERO,
-            8..16 => Duration::from_millis(1),
-            16..32 => Duration::from_millis(4),
-            _ => Duration::from_millis(20),
+            _ => patience.max(Duration::from_millis(1)),
         })
+    }
+
+    /// The longer nothing has moved, the longer it may take to see that something has: receivers that
+    /// have stopped reading, by the thousand, must not keep a thread busy.
+    fn patience(&mut self, moved: u64) -> Duration {
+        let since = match self.still {
+            Some((there, since)) if there == moved => since,
+            _ => self.still.insert((moved, Instant::now())).1,
+        };
+        (since.elapsed() / 4).min(Duration::from_millis(500))
     }
 
     fn end(&mut self, to: &End) -> Result<Stand> {
@@ -324,7 +351,7 @@ impl Direction {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Pumped::Empty),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("read")(error)),
+                Err(error) => return Err(Error::io(READ)(error)),
             }
         }
         Ok(Pumped::More)

@@ -4,7 +4,7 @@ use crate::error::{Error, Result, Side};
 use crate::flow::{Direction, End, Stand, consumed};
 use crate::splicer::Shared;
 use bpfsmith_sys::epoll::{Epoll, Interest};
-use bpfsmith_sys::socket::{cookie, reset_on_close};
+use bpfsmith_sys::socket::{cookie, keep_urgent_in_line, reset_on_close};
 use bpfsmith_uapi::Errno;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -93,7 +93,9 @@ impl Joined {
             }),
             Err(error) => {
                 // What failed first is what the caller wants to know.
-                let _ = ends.iter().try_for_each(|end| shared.forget(end.cookie));
+                let _ = ends
+                    .iter()
+                    .try_for_each(|end| shared.forget_source(end.cookie, &end.stream));
                 Err(NotJoined {
                     streams: ends.map(|end| end.stream),
                     error,
@@ -231,12 +233,13 @@ impl Joined {
             match direction.advance(&self.ends, shared) {
                 Ok(done) => *stand = done,
                 // The socket knows why, or it has been told to this very call.
-                Err(Error::Io { error, .. }) => {
+                Err(Error::Io { call, error }) => {
                     let errno = Errno::of(&error).unwrap_or(Errno::EIO);
+                    let side = direction.side_of(call);
                     let next = self.broken()?;
                     return match next {
                         Some(next) => Ok(next),
-                        None => self.break_off(Side::First, errno),
+                        None => self.break_off(side, errno),
                     };
                 }
                 Err(error) => return Err(error),
@@ -286,6 +289,7 @@ fn prepare(streams: [TcpStream; 2]) -> std::result::Result<[End; 2], Box<NotJoin
             stream
                 .set_nonblocking(true)
                 .map_err(Error::io("ioctl FIONBIO"))?;
+            keep_urgent_in_line(stream.as_fd())?;
             *number = cookie(stream.as_fd())?;
         }
         Ok(cookies)
@@ -311,7 +315,7 @@ impl Drop for Joined {
             let _ = self
                 .ends
                 .iter()
-                .try_for_each(|end| shared.forget(end.cookie));
+                .try_for_each(|end| shared.forget_source(end.cookie, &end.stream));
         }
     }
 }

@@ -30,12 +30,16 @@
 //!   Beyond it the sender has to wait, and user space copies, until it has caught up; with a sender that
 //!   never pauses that may be the rest of the stream. Up to `ahead` bytes and two socket buffers are in
 //!   the kernel for each such flow: times the number of slow receivers that you expect.
+//!   There is no such limit where neither end reads and both send: what is left to user space then waits
+//!   behind what waits to be sent through the same socket, and counts for nobody.
 //! - **What was read before.** A proxy may read the beginning of a stream and write something of its own
 //!   before it joins. If the rest of a segment is unread, user space copies until the queue is empty, because
 //!   the kernel would give the whole segment to the program again.
+//! - **Urgent bytes** arrive where they stand in the stream, and are not urgent any more.
 //! - **A process that is killed** ends its connections as the kernel does when sockets are closed: their
 //!   peers may see an end where bytes were still waiting. A pair that is dropped is reset.
-//! - **No time limits:** connections on which nothing happens stay. Set keep-alive, or drop them.
+//! - **No time limits:** connections on which nothing happens stay. Set keep-alive on a
+//!   listener before, which those that are accepted inherit, or drop them.
 
 mod error;
 mod flow;

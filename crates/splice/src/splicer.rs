@@ -8,7 +8,7 @@ use bpfsmith_maps::{Map, ObjectMap, RingBuf};
 use bpfsmith_prog::target::Sockmap;
 use bpfsmith_prog::{Link, Load, Maps, Prog, Way};
 use bpfsmith_sys::Refused;
-use bpfsmith_sys::socket::{TcpState, cookie, set_low_water, tcp_progress};
+use bpfsmith_sys::socket::{TcpState, cookie, keep_urgent_in_line, set_low_water, tcp_progress};
 use bpfsmith_uapi::Errno;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -93,7 +93,7 @@ impl Splicer {
     ///
     /// # Errors
     /// [`Error::Refused`] when the kernel does not take the pair; the sockets come back with it, as
-    /// they were but for being non-blocking.
+    /// they were but for being non-blocking and for urgent bytes, which stand where they are.
     pub fn join(
         &self,
         first: TcpStream,
@@ -115,6 +115,7 @@ impl Splicer {
             cookie(first.as_fd())?,
             cookie(second.as_fd())?,
         ];
+        keep_urgent_in_line(first.as_fd())?;
         // The kernel does not tell any more once the socket is entered.
         let read = consumed(first)?;
         self.shared.pair(Side::Second, cookies[1], first)?;
@@ -277,9 +278,22 @@ impl Shared {
         Ok(self.taken.update(&cookie, &bytes)?)
     }
 
-    /// Forgets a socket.
-    pub(crate) fn forget(&self, cookie: u64) -> Result<()> {
+    /// Forgets a socket whose bytes may flow.
+    ///
+    /// The program may be at work for it on another CPU, and the place of what it writes to goes at
+    /// once to the next flow that is entered. It works under the lock of the socket, so whoever has
+    /// had that lock since the socket left the map knows that it is done.
+    pub(crate) fn forget_source(&self, cookie: u64, socket: &TcpStream) -> Result<()> {
         self.sources.delete(&cookie)?;
+        // That takes the lock.
+        let locked = tcp_progress(socket.as_fd());
+        self.forget(cookie)?;
+        locked?;
+        Ok(())
+    }
+
+    /// Forgets a socket that has no program.
+    pub(crate) fn forget(&self, cookie: u64) -> Result<()> {
         self.peers.delete(&cookie)?;
         self.flows.delete(&cookie)?;
         self.taken.delete(&cookie)?;

@@ -9,7 +9,7 @@ use bpfsmith_sys::socket::{reset_on_close, tcp_progress, unread};
 use bpfsmith_uapi::Errno;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -370,6 +370,71 @@ fn a_break_in_mid_transfer_is_a_break_for_the_other() {
                 );
             }
         }
+    }
+}
+
+/// Urgent bytes are bytes of the stream like others, wherever they stand when the pair is joined.
+#[test]
+fn urgent_bytes_keep_their_place() {
+    needs!(Root, NetNs, Loopback, Sockmap, RingBuf, Btf);
+    let node = Node::new().unwrap();
+    let urgent = |socket: &TcpStream| {
+        let flags = nix::sys::socket::MsgFlags::MSG_OOB;
+        let sent = nix::sys::socket::send(socket.as_raw_fd(), b"!", flags);
+        assert_eq!(sent, Ok(1));
+    };
+    for address in FAMILIES {
+        for (before, after) in [(0, 0), (5, 0), (0, 5), (1000, 1000)] {
+            for expect in [false, true] {
+                let world = world(&node, address, Settings::default());
+                let (head, tail) = (bytes(1, before), bytes(2, after));
+                send(&world.left, &head);
+                urgent(&world.left);
+                send(&world.left, &tail);
+                let len = before + 1 + after;
+                arrived(&world.left_proxy, u64::try_from(len).unwrap());
+                let joined = if expect {
+                    let expected = world.splicer.expect(&world.left_proxy, &world.right_proxy);
+                    expected.unwrap().join(world.left_proxy, world.right_proxy)
+                } else {
+                    world.splicer.join(world.left_proxy, world.right_proxy)
+                };
+                let driven = drive(world.splicer, joined.unwrap());
+                let all = [&head[..], b"!", &tail[..]].concat();
+                receive(&world.right, &all);
+                urgent(&world.left);
+                receive(&world.right, b"!");
+                world.left.shutdown(Shutdown::Write).unwrap();
+                receive_end(&world.right);
+                world.right.shutdown(Shutdown::Write).unwrap();
+                let moved = u64::try_from(len + 1).unwrap();
+                assert_eq!(driven.over(), (Outcome::Ended, [moved, 0]));
+            }
+        }
+    }
+}
+
+/// A write that fails is about the socket that was written to.
+#[test]
+fn the_side_that_broke_is_named() {
+    needs!(Root, NetNs, Loopback);
+    let node = Node::new().unwrap();
+    for side in Side::ALL {
+        let (left, left_proxy) = connection(&node, FAMILIES[0]);
+        let (right_proxy, right) = connection(&node, FAMILIES[0]);
+        let (sender, sink) = match side {
+            Side::First => (&right, &left_proxy),
+            Side::Second => (&left, &right_proxy),
+        };
+        sink.shutdown(Shutdown::Write).unwrap();
+        send(sender, b"nowhere to go");
+        let mut joined = Joined::copying(left_proxy, right_proxy).unwrap();
+        let outcome = deadline(LIMIT, || match joined.advance().unwrap() {
+            Next::Over(outcome) => Some(outcome),
+            _ => None,
+        });
+        let errno = Errno::EPIPE;
+        assert_eq!(outcome, Outcome::Broken { side, errno });
     }
 }
 

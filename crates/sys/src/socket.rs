@@ -342,6 +342,15 @@ pub fn set_low_water(socket: BorrowedFd<'_>, bytes: u32) -> Answer<()> {
     set("setsockopt SO_RCVLOWAT", socket, libc::SO_RCVLOWAT, bytes)
 }
 
+/// Has urgent bytes of a TCP connection stay where they are in its stream, for readers and counts: else
+/// reads leave them out.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn keep_urgent_in_line(socket: BorrowedFd<'_>) -> Answer<()> {
+    set("setsockopt SO_OOBINLINE", socket, libc::SO_OOBINLINE, 1)
+}
+
 /// Has the kernel reset the connection when the socket is closed, and forget what is not sent.
 ///
 /// # Errors
