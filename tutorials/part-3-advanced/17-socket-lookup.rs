@@ -203,7 +203,8 @@ fn tenants_share_a_port(machine: &Machine) -> Checked {
         (1, 7999, None),
     ] {
         let came = machine.came_to(&both, host, port)?;
-        println!("198.51.100.{host}:{port} is for {came:?}");
+        let whom = came.map_or("nobody".to_owned(), |tenant| format!("tenant {tenant}"));
+        println!("198.51.100.{host}:{port} is for {whom}");
         expect("the right tenant", came == who)?;
     }
 

@@ -105,6 +105,7 @@ const OF_FDS: &[MapType] = &[
     MapType::CGROUP_ARRAY,
     MapType::ARRAY_OF_MAPS,
     MapType::HASH_OF_MAPS,
+    MapType::XSKMAP,
 ];
 
 const fn always(_: &Object) -> bool {
