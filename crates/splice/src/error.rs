@@ -4,6 +4,7 @@ use bpfsmith_sys::Refused;
 use bpfsmith_sys::socket::TcpState;
 use bpfsmith_uapi::Errno;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -12,7 +13,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The verdict program could not be built: a limit is out of what it can hold.
+    /// A setting is out of range.
+    #[error("splice: {name} is {value}: it can be {} to {}", allowed.start(), allowed.end())]
+    Setting {
+        /// Its name in [`Settings`](crate::Settings).
+        name: &'static str,
+        /// What it was to be.
+        value: u32,
+        /// What it can be.
+        allowed: RangeInclusive<u32>,
+    },
+    /// The verdict program could not be built.
     #[error("build the verdict: {0}")]
     Program(#[from] bpfsmith_asm::report::Report),
     /// The program could not be loaded or attached.

@@ -33,6 +33,8 @@ pub(crate) enum Stand {
     Later(Duration),
     /// The stream has ended, and the receiver has been told.
     Ended,
+    /// The receiver took nothing for so long that bytes were dropped.
+    Lost,
 }
 
 /// How bytes move.
@@ -184,6 +186,11 @@ impl Direction {
         (&ends[self.from.index()], &ends[self.from.other().index()])
     }
 
+    /// The side that receives.
+    pub(crate) const fn to(&self) -> Side {
+        self.from.other()
+    }
+
     /// The side whose socket a system call on behalf of this direction was about.
     pub(crate) fn side_of(&self, call: &str) -> Side {
         match call {
@@ -233,6 +240,9 @@ impl Direction {
             return Ok(Stand::Quiet);
         }
         let flow = shared.flow(from.cookie)?;
+        if flow.lost > 0 {
+            return Ok(Stand::Lost);
+        }
         self.spliced = flow.sent_on.saturating_sub(base);
         let mut now_taken = taken;
         if flow.left != taken {

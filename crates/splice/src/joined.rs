@@ -58,7 +58,8 @@ pub enum Outcome {
     Broken {
         /// The one that broke.
         side: Side,
-        /// Why: `ECONNRESET`, `ETIMEDOUT`, …
+        /// Why: `ECONNRESET`, `ETIMEDOUT`, …; `ENOBUFS` for one that does not read while the other one
+        /// does not either, and both send.
         errno: Errno,
     },
 }
@@ -231,6 +232,10 @@ impl Joined {
         let mut stands = [Stand::Quiet; 2];
         for (direction, stand) in self.directions.iter_mut().zip(&mut stands) {
             match direction.advance(&self.ends, shared) {
+                Ok(Stand::Lost) => {
+                    let side = direction.to();
+                    return self.break_off(side, Errno::ENOBUFS);
+                }
                 Ok(done) => *stand = done,
                 // The socket knows why, or it has been told to this very call.
                 Err(Error::Io { call, error }) => {

@@ -30,8 +30,8 @@
 //!   Beyond it the sender has to wait, and user space copies, until it has caught up; with a sender that
 //!   never pauses that may be the rest of the stream. Up to `ahead` bytes and two socket buffers are in
 //!   the kernel for each such flow: times the number of slow receivers that you expect.
-//!   There is no such limit where neither end reads and both send: what is left to user space then waits
-//!   behind what waits to be sent through the same socket, and counts for nobody.
+//!   Where both ends send and neither reads, what is left to user space waits behind what waits to be sent
+//!   through the same socket, and counts for nobody: at 32 MiB the pair is broken, with `ENOBUFS`.
 //! - **What was read before.** A proxy may read the beginning of a stream and write something of its own
 //!   before it joins. If the rest of a segment is unread, user space copies until the queue is empty, because
 //!   the kernel would give the whole segment to the program again.

@@ -24,8 +24,15 @@ record! {
         /// How far the two together may go before the program looks again what the receiver has
         /// acknowledged.
         pub allowed: u64,
+        /// Bytes dropped because too many were left and not taken: the pair has to be broken.
+        pub lost: u64,
     }
 }
+
+/// How many bytes user space may leave where they are. More than this is in no socket's buffer: if both
+/// ends of a pair send and neither reads, what is left for one waits behind what was sent on by it, and
+/// the kernel sets no limit to that.
+const MOST_LEFT: i32 = 32 << 20;
 
 /// The maps of a [`Splicer`](crate::Splicer), all keyed by the cookie of the socket that receives.
 #[derive(Clone, Debug)]
@@ -95,7 +102,8 @@ pub fn verdict(tables: &Tables, ahead: u32) -> Result<Program, Report> {
 }
 
 /// Goes on if all that was left to user space before is with the peer's socket by now: else these
-/// bytes would overtake it, so they are left too, and it jumps to `pass`. Clobbers R0 to R5.
+/// bytes would overtake it, so they are left too, and it jumps to `pass`; or they are dropped, if there are too many. Clobbers R0 to
+/// R5 and R9.
 fn in_order(tables: &Tables, key: Slot, pass: Label) -> Code {
     let (caught_up, left) = (label("caught_up"), label("left"));
     code![
@@ -112,12 +120,26 @@ fn in_order(tables: &Tables, key: Slot, pass: Label) -> Code {
         // User space may have caught up just now, before it could see these bytes. It sets `taken`
         // and looks at `left`; this adds to `left` and looks at `taken`: one of them notices.
         map_lookup_elem(&tables.taken, key),
-        jeq(R0, 0, pass),
-        load(R1, R0.u64(0)),
+        mov(R1, 0),
+        R0.ne(0).then(load(R1, R0.u64(0))),
+        mov(R2, MORE),
+        sub(R2, R1),
+        R2.gt(MOST_LEFT).then(lose()),
         jne(R1, MORE, pass),
         ringbuf_output(&tables.behind, key, 8, 0),
         ja(pass),
         bind(caught_up),
+    ]
+}
+
+/// Drops the bytes, and ends. User space looks at a flow that is behind from time to time, and finds it
+/// there.
+fn lose() -> Code {
+    code![
+        load(R1, FLOW.get(Flow::lost)),
+        add(R1, LEN),
+        store(FLOW.get(Flow::lost), R1),
+        ret(SK_DROP),
     ]
 }
 

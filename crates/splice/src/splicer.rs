@@ -34,6 +34,26 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    fn check(&self) -> Result<()> {
+        // A map has two entries for each pair; a program adds `ahead` as a positive constant.
+        for (name, value, most) in [
+            ("pairs", self.pairs, 1 << 30),
+            ("ahead", self.ahead, i32::MAX.cast_unsigned()),
+        ] {
+            let allowed = 1..=most;
+            if !allowed.contains(&value) {
+                return Err(Error::Setting {
+                    name,
+                    value,
+                    allowed,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The verdict program with its maps. What it has joined keeps them alive.
 ///
 /// Linux 5.13. It needs `CAP_BPF`, `CAP_NET_ADMIN` and `CAP_PERFMON`, or root, when it is made; and
@@ -60,8 +80,9 @@ impl Splicer {
     /// Loads the program.
     ///
     /// # Errors
-    /// When the kernel refuses a map, the program or the attachment.
+    /// [`Error::Setting`]; and when the kernel refuses a map, the program or the attachment.
     pub fn new(settings: Settings) -> Result<Splicer> {
+        settings.check()?;
         let tables = Tables::new(settings.pairs.saturating_mul(2));
         let program = verdict(&tables, settings.ahead)?;
         let mut maps = Maps::of(&program)?;
