@@ -11,7 +11,7 @@ Runs the kernel tests in a virtual machine with Debian's kernel of that version.
   --kernel VERSION   6.1 or 6.12
   --package NAME     only this package's tests; may be repeated
   --test GLOB        the test targets, 'kernel*' unless told
-  --limit SECONDS    how long the machine may run, 600 unless told
+  --limit SECONDS    how long the machine may run, 900 unless told
   --cpus NUMBER      how many CPUs it has, 1 unless told";
 
 fn main() -> ExitCode {

@@ -64,7 +64,7 @@ impl Default for Request {
             packages: Vec::new(),
             tests: "kernel*".to_owned(),
             arguments: Vec::new(),
-            seconds: 600,
+            seconds: 900,
             cpus: 1,
         }
     }
