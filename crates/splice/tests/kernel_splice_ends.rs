@@ -363,13 +363,10 @@ fn a_break_in_mid_transfer_is_a_break_for_the_other() {
                 drop(one);
                 is_reset(&other);
                 let (outcome, _) = driven.over();
-                assert_eq!(
-                    outcome,
-                    Outcome::Broken {
-                        side,
-                        errno: Errno::ECONNRESET
-                    }
-                );
+                // A worker of the kernel that had bytes for it may be the first to notice.
+                let errnos = [Errno::ECONNRESET, Errno::EPIPE];
+                let broken = errnos.map(|errno| Outcome::Broken { side, errno });
+                assert!(broken.contains(&outcome), "{outcome:?}, not {side:?}");
             }
         }
     }
