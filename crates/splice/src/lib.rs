@@ -31,7 +31,7 @@
 //!   never pauses that may be the rest of the stream. Up to `ahead` bytes and two socket buffers are in
 //!   the kernel for each such flow: times the number of slow receivers that you expect.
 //!   Where both ends send and neither reads, what is left to user space waits behind what waits to be sent
-//!   through the same socket, and counts for nobody: at 32 MiB the pair is broken, with `ENOBUFS`.
+//!   through the same socket, and counts for nobody: at 512 MiB the pair is broken, with `ENOBUFS`.
 //! - **What was read before.** A proxy may read the beginning of a stream and write something of its own
 //!   before it joins. If the rest of a segment is unread, user space copies until the queue is empty, because
 //!   the kernel would give the whole segment to the program again.

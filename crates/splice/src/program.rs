@@ -32,7 +32,7 @@ record! {
 /// How many bytes user space may leave where they are. More than this is in no socket's buffer: if both
 /// ends of a pair send and neither reads, what is left for one waits behind what was sent on by it, and
 /// the kernel sets no limit to that.
-const MOST_LEFT: i32 = 32 << 20;
+const MOST_LEFT: i32 = 512 << 20;
 
 /// The maps of a [`Splicer`](crate::Splicer), all keyed by the cookie of the socket that receives.
 #[derive(Clone, Debug)]
