@@ -399,28 +399,58 @@ pub struct Func(Arc<FuncBody>);
 pub(crate) struct FuncBody {
     id: u32,
     pub(crate) name: &'static str,
+    pub(crate) params: Option<Vec<Param>>,
     pub(crate) code: Code,
 }
 
+/// What a [global](FuncName::global) function takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Param {
+    /// A number.
+    Number,
+    /// A pointer to so many bytes that may be read and written, or none: the function has to compare
+    /// it with zero.
+    Bytes(u32),
+}
+
 /// A function's name, to be followed by `.body(code![…])`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "a function needs a body: func(name).body(code![…])"]
 pub struct FuncName {
     name: &'static str,
+    params: Option<Vec<Param>>,
 }
 
 /// Begins a function: `func("fold").body(code![…])`.
 pub fn func(name: &'static str) -> FuncName {
-    FuncName { name }
+    FuncName { name, params: None }
 }
 
 impl FuncName {
+    /// A function that the verifier looks at once, by itself, and not again at each call: all that it
+    /// knows of the arguments is what is said here, and all that a caller knows of the result is that
+    /// it is a number. Linux 5.13.
+    ///
+    /// ```
+    /// # use bpfsmith_asm::dsl::*;
+    /// let twice = func("twice").global([Param::Number]).body(code![mov(R0, R1), add(R0, R1), exit()]);
+    /// let code = code![mov(R1, 21), call(&twice), exit()];
+    /// # let _ = code;
+    /// ```
+    pub fn global(self, params: impl IntoIterator<Item = Param>) -> FuncName {
+        FuncName {
+            params: Some(params.into_iter().collect()),
+            ..self
+        }
+    }
+
     /// The function with this code: arguments in R1 to R5, result in R0, R6 to R9 are its own.
     #[must_use]
     pub fn body(self, code: Code) -> Func {
         Func(Arc::new(FuncBody {
             id: next_id(),
             name: self.name,
+            params: self.params,
             code,
         }))
     }

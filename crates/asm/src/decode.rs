@@ -9,13 +9,15 @@ use crate::isa::{Alu, AtomicOp, Jmp, Op, Order, Raw, Refused, Size, class};
 use std::fmt;
 
 /// The first slot that is no instruction, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DecodeError {
     /// The slot's number, from 0.
     pub at: usize,
     /// What is wrong with it.
     pub why: Refused,
 }
+
+bpfsmith_uapi::debug_as_display!(DecodeError);
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! Everything that a file of programs needs: `use bpfsmith::dsl::*`.
 
 pub use crate::code;
-pub use crate::code::{Code, Func, Label, Splice, addr, bind, each, func, label};
+pub use crate::code::{Code, Func, FuncName, Label, Param, Splice, addr, bind, each, func, label};
 pub use crate::flow::{Test, all, any, may_while, repeat, while_};
 pub use crate::global::{Global, ld_global};
 pub use crate::helper::*;

@@ -624,7 +624,7 @@ pub enum Op {
 }
 
 /// Why eight bytes are no instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refused {
     /// No such operation.
@@ -648,6 +648,8 @@ pub enum Refused {
     /// The bytes do not come in groups of eight.
     Length(usize),
 }
+
+bpfsmith_uapi::debug_as_display!(Refused);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

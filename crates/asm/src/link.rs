@@ -1,6 +1,6 @@
 //! From fragments to a program: labels, functions, stack slots and global data get their places.
 
-use crate::code::{Code, Func, Item, Parts};
+use crate::code::{Code, Func, Item, Param, Parts};
 use crate::global::GlobalDef;
 use crate::insn::{Extra, Insn, Late, Misfit};
 use crate::isa::{Order, Raw};
@@ -80,7 +80,7 @@ fn link(isa: Isa, kind: ProgType, name: &str, code: &Code) -> (Program, Vec<(usi
     let size = code.view().map_or(0, |parts| parts.items.len());
     linker.insns.reserve(size + size / 8);
     linker.lines.reserve(size + size / 8);
-    linker.unit(name, code);
+    linker.unit(name, None, code);
     linker.name(name, code);
     let mut next = 0;
     while let Some(func) = linker.queue.get(next).copied() {
@@ -215,7 +215,7 @@ impl<'a> Linker<'a> {
             name = format!("{}_{n}", body.name);
             n += 1;
         }
-        self.unit(&name, &body.code);
+        self.unit(&name, body.params.clone(), &body.code);
         self.name(&name, &body.code);
     }
 
@@ -248,7 +248,7 @@ impl<'a> Linker<'a> {
     }
 
     /// Lays out one function.
-    fn unit(&mut self, name: &str, code: &'a Code) {
+    fn unit(&mut self, name: &str, params: Option<Vec<Param>>, code: &'a Code) {
         let unit = number(self.funcs.len());
         let path = code.path;
         static NOTHING: Parts = Parts::NONE;
@@ -256,6 +256,7 @@ impl<'a> Linker<'a> {
         self.funcs.push(Function {
             at: self.here(),
             name: name.to_owned(),
+            params,
         });
         let mut frame = number(self.frames.len());
         self.frames.push(Frame {

@@ -22,13 +22,15 @@
 //!   exit
 //! ```
 //!
-//! A map line may end in `flags 0x1`. A `; …` line tells which fragment the lines below it come
+//! A map line may end in `flags 0x1`, and a line of a global function in what it takes, pointers by
+//! their bytes: `func find takes 12 number`. A `; …` line tells which fragment the lines below it come
 //! from. What the running kernel answers stands behind an instruction, which has the rest:
 //! `r1 = *(u64 *)(r6 + 0) @field[tcp_sock.snd_cwnd]`, `r1 = 0 @has_field[tcp_sock.snd_cwnd]`. Only labels that something jumps to are shown; a second label of one name is `pass_2`.
 //!
 //! The *annotated* form ([`Program::annotated`]) has slot numbers, opcodes, bytes and Rust lines, for
 //! errors and the command line.
 
+use crate::code::Param;
 use crate::isa::{Callee, Op, Order, Raw, Wide};
 use crate::kernel::Question;
 use crate::program::{Program, Target, frame_path};
@@ -52,7 +54,10 @@ impl Program {
         let mut shown = u32::MAX;
         for (slot, op) in self.typed() {
             if let Some(func) = names.funcs.get(&slot) {
-                push(&mut out, format_args!("\nfunc {func}\n"));
+                push(
+                    &mut out,
+                    format_args!("\nfunc {func}{}\n", takes(self, slot)),
+                );
                 shown = u32::MAX;
             }
             if let Some(name) = names.labels.get(&slot) {
@@ -81,7 +86,7 @@ impl Program {
         let names = Names::new(self);
         for (slot, op) in self.typed() {
             if let Some(func) = names.funcs.get(&slot) {
-                push(&mut out, format_args!("func {func}\n"));
+                push(&mut out, format_args!("func {func}{}\n", takes(self, slot)));
             }
             if let Some(name) = names.labels.get(&slot) {
                 push(&mut out, format_args!("{name}:\n"));
@@ -206,6 +211,19 @@ impl Program {
             push(out, format_args!(" @{}[{path}]", ask.word()));
         }
     }
+}
+
+/// What the function at a slot takes, if it is a global one.
+fn takes(program: &Program, slot: usize) -> String {
+    let func = program.funcs.iter().find(|func| func.at as usize == slot);
+    let params = func.and_then(|func| func.params.as_ref());
+    params.map_or_else(String::new, |params| {
+        let each = params.iter().map(|param| match param {
+            Param::Number => " number".to_owned(),
+            Param::Bytes(bytes) => format!(" {bytes}"),
+        });
+        format!(" takes{}", each.collect::<String>())
+    })
 }
 
 /// What a listing calls things by.

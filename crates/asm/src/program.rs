@@ -1,5 +1,6 @@
 //! A finished program: slots, what loading must fill in, and where each slot came from.
 
+use crate::code::Param;
 use crate::insn::Late;
 use crate::isa::{Order, Raw};
 use crate::kernel::Question;
@@ -60,6 +61,8 @@ pub struct Function {
     pub at: u32,
     /// Its name, as the kernel will show it.
     pub name: String,
+    /// What it takes, if it is a [global](crate::code::FuncName::global) one.
+    pub params: Option<Vec<Param>>,
 }
 
 /// What must be filled in before the kernel reads the slot.

@@ -100,13 +100,15 @@ pub enum Kind {
 }
 
 /// Everything that is wrong with a program, errors and warnings, in the order of the program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Report {
     /// The program's name.
     pub program: String,
     /// What was found.
     pub findings: Vec<Finding>,
 }
+
+bpfsmith_uapi::debug_as_display!(Report);
 
 impl Report {
     /// True if something was found that is not only a warning.

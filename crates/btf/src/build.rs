@@ -16,7 +16,7 @@ pub use lines::{FUNC_INFO_SIZE, LINE_INFO_SIZE, Line};
 pub use values::Number;
 
 /// Why types do not make BTF.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A zero byte ends names.
@@ -76,6 +76,8 @@ pub enum BuildError {
     #[error("build BTF: more than 4 GiB")]
     TooLarge,
 }
+
+bpfsmith_uapi::debug_as_display!(BuildError);
 
 /// A member to be; also made from a name, a type and a byte offset.
 #[derive(Clone, Copy, Debug)]

@@ -36,7 +36,7 @@ impl fmt::Display for Section {
 }
 
 /// Why bytes are not BTF, or why a question about types has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The bytes end inside the header.
@@ -202,6 +202,8 @@ pub enum Error {
         len: u32,
     },
 }
+
+bpfsmith_uapi::debug_as_display!(Error);
 
 fn kind_word(kind: Kind) -> &'static str {
     match kind {

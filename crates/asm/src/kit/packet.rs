@@ -171,9 +171,24 @@ pub fn ipv4_len(len: Reg, ip: Reg, wrong: Label) -> Code {
 
 /// Walks over the IPv6 header and up to `most` extension headers (hop-by-hop, routing, fragment and
 /// destination options); `proto` becomes what follows. More extension headers than that, or a wrong
-/// version, count as short. Six are enough for every order that RFC 8200 recommends.
+/// version, count as short. Six are enough for every order that RFC 8200 recommends. A routing header
+/// with stations still to come is not walked over: `proto` is `IPPROTO_ROUTING` then, for the packet is not yet
+/// where it goes.
 /// Clobbers proto and scratch.
 pub fn ipv6(p: Packet, proto: Reg, most: usize, exits: Exits) -> Code {
+    ipv6_with(p, proto, most, exits, || code![])
+}
+
+/// As [`ipv6()`], with `seen` wherever the cursor stands on a fragment header, whose eight bytes are
+/// checked, before it is known which fragment it is: to note the number of the packet and the place
+/// in it. `seen` may clobber proto and scratch.
+pub fn ipv6_with(
+    p: Packet,
+    proto: Reg,
+    most: usize,
+    exits: Exits,
+    seen: impl Fn() -> Code,
+) -> Code {
     let done = label("no_extension");
     code![
         here(p, ipv6::SIZE, exits.short),
@@ -182,7 +197,7 @@ pub fn ipv6(p: Packet, proto: Reg, most: usize, exits: Exits) -> Code {
         jne(p.scratch, 6, exits.short),
         load(proto, p.cursor.get(ipv6::next_header)),
         add(p.cursor, ipv6::SIZE),
-        (0..most).map(|_| extension(p, proto, exits, done)),
+        (0..most).map(|_| extension(p, proto, exits, &seen, done)),
         EXTENSIONS.map(|kind| jeq(proto, kind, exits.short)),
         bind(done),
     ]
@@ -197,14 +212,17 @@ const EXTENSIONS: [i32; 4] = [
 ];
 
 /// Walks over one extension header; jumps to `none` if there is none.
-fn extension(p: Packet, proto: Reg, exits: Exits, none: Label) -> Code {
-    let (sized, step) = (label("sized"), label("step"));
+fn extension(p: Packet, proto: Reg, exits: Exits, seen: impl Fn() -> Code, none: Label) -> Code {
+    // No extension header is shorter.
+    const LEAST: i32 = 8;
+    let (route, sized, step) = (label("route"), label("sized"), label("step"));
     code![
         jeq(proto, IPPROTO_HOPOPTS, sized),
-        jeq(proto, IPPROTO_ROUTING, sized),
+        jeq(proto, IPPROTO_ROUTING, route),
         jeq(proto, IPPROTO_DSTOPTS, sized),
         jne(proto, IPPROTO_FRAGMENT, none),
         here(p, ipv6_frag::SIZE, exits.short),
+        seen(),
         load(p.scratch, p.cursor.get(ipv6_frag::frag_off)),
         and(p.scratch, be16(IP6_OFFSET)),
         jne(p.scratch, 0, exits.fragment),
@@ -216,8 +234,12 @@ fn extension(p: Packet, proto: Reg, exits: Exits, none: Label) -> Code {
         xor(p.scratch, proto),
         and(p.scratch, 0xff),
         ja(step),
+        bind(route),
+        here(p, LEAST, exits.short),
+        load(p.scratch, p.cursor.get(ipv6_route::segments_left)),
+        jne(p.scratch, 0, none),
         bind(sized),
-        here(p, ipv6_ext::SIZE, exits.short),
+        here(p, LEAST, exits.short),
         load(p.scratch, p.cursor.get(ipv6_ext::len)),
         bind(step),
         load(proto, p.cursor.get(ipv6_ext::next_header)),

@@ -35,7 +35,7 @@ pub struct Text {
 }
 
 /// What is wrong with a text, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TextError {
     /// The line, from 1.
     pub line: u32,
@@ -44,6 +44,8 @@ pub struct TextError {
     /// What is wrong, and what to do.
     pub message: String,
 }
+
+bpfsmith_uapi::debug_as_display!(TextError);
 
 impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use super::parse::{Parser, Text, parse};
 use super::scan::{Res, fail, hex_digit, shorten};
+use crate::code::Param;
 use crate::program::{Function, Program, Section, Target};
 use crate::report::{Finding, Kind, Place, Report, Severity};
 use bpfsmith_uapi::map::{MapShape, Name};
@@ -39,6 +40,7 @@ pub fn program(source: &str) -> Result<Program, Report> {
             Function {
                 at: 0,
                 name: name.clone(),
+                params: None,
             },
         );
     }
@@ -270,11 +272,31 @@ impl<'a> Parser<'a> {
             return self.scan.expected("the function's name");
         }
         let at = self.place_name(start, name)?;
+        let params = self.params()?;
         self.text.funcs.push(Function {
             at,
             name: name.to_owned(),
+            params,
         });
         Ok(())
+    }
+
+    /// What a global function takes.
+    fn params(&mut self) -> Res<Option<Vec<Param>>> {
+        if !self.scan.eat_word("takes") {
+            return Ok(None);
+        }
+        let mut params = Vec::new();
+        loop {
+            self.scan.space();
+            if self.scan.eat_word("number") {
+                params.push(Param::Number);
+            } else if self.scan.peek().is_ascii_digit() {
+                params.push(Param::Bytes(self.small()?));
+            } else {
+                return Ok(Some(params));
+            }
+        }
     }
 
     /// Anything up to white space.
@@ -295,6 +317,11 @@ impl<'a> Parser<'a> {
         if !self.scan.eat_word(name) {
             return self.scan.expected(&format!("`{name}` and a number"));
         }
+        self.small()
+    }
+
+    /// A number of 32 bits.
+    fn small(&mut self) -> Res<u32> {
         let number = self.scan.number("a number")?;
         match u32::try_from(number.magnitude) {
             Ok(v) if !number.negative => Ok(v),

@@ -65,7 +65,14 @@ fn v6(extensions: &[(u8, usize)], last: u8, rest: &[u8]) -> Vec<u8> {
         let start = out.len();
         // The fragment header has no length, but a reserved byte, which may be anything.
         let len = if kind == 44 { 0x77 } else { size / 8 - 1 };
-        out.extend([*next, u8::try_from(len).unwrap(), 0, 1]);
+        // Of a routing header, the last byte says how many stations are to come.
+        let last = u8::from(kind != 43);
+        out.extend([
+            *next,
+            u8::try_from(len).unwrap(),
+            0,
+            last,
+        ]);
         out.resize(start + size, 0);
     }
     out.extend(rest);
@@ -155,6 +162,17 @@ fn ipv6_extensions() {
     let mut version = frame(0x86dd, &v6(&[], 6, &[]));
     version[14] = 0x45;
     assert_eq!(walk("ipv6", &version), SHORT);
+}
+
+#[test]
+fn ipv6_routes_that_are_not_at_their_end() {
+    let lists: [&[(u8, usize)]; 2] = [&[(43, 24)], &[(60, 8), (43, 24)]];
+    for list in lists {
+        let mut packet = frame(0x86dd, &v6(list, 6, &[]));
+        let route = packet.len() - 24;
+        packet[route + 3] = 2;
+        assert_eq!(walk("ipv6", &packet), at(route, 43), "{list:?}");
+    }
 }
 
 #[test]
