@@ -152,7 +152,9 @@ rows! {
     MAP_CREATE, ANY, EINVAL, |map| map.key == 0 && !KEYLESS.contains(&map.kind),
         "a key has at least one byte";
     MAP_CREATE, ANY, EINVAL, |map| map.value == 0, "a value has at least one byte";
-    MAP_CREATE, ANY, EPERM, always, "it takes CAP_BPF, or a token; device kinds also CAP_NET_ADMIN";
+    MAP_CREATE, ANY, EPERM, always, "it takes CAP_BPF, for device kinds also CAP_NET_ADMIN: run as root, give the process these, or a token";
+    BTF_LOAD, ANY, EPERM, always,
+        "it takes CAP_BPF: run as root, give the process that capability, or a token";
     MAP_LOOKUP_ELEM, SOCKETS, ENOSPC, always, "values of u64 show the cookies of sockets";
     MAP_LOOKUP_ELEM, &[MapType::REUSEPORT_SOCKARRAY], ENOSPC, always,
         "values of u64 show cookies of sockets";

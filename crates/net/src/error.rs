@@ -226,12 +226,7 @@ pub struct Error {
     pub reason: Reason,
 }
 
-/// The message: it is what a `main` prints that returns an error.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+bpfsmith_uapi::debug_as_display!(Error);
 
 impl Error {
     pub(crate) fn new(

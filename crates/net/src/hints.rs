@@ -45,6 +45,7 @@ hints! {
     "RTM_NEWLINK", EOPNOTSUPP, "Unknown device type" => "this kernel is built without that kind of device";
     "RTM_NEWLINK", EEXIST, "" => "a device of that name exists in that namespace; delete it or choose another name";
     "RTM_", ENODEV, "" => "no such device in this namespace; numbers of devices mean nothing in another one";
+    "RTM_GETLINK", EINVAL, "" => "numbers of devices begin with 1: `ip link` shows them";
     "RTM_NEWROUTE", ENETUNREACH, "" => "the gateway is not reachable; add the address and set the device up first";
     "RTM_NEWROUTE", EHOSTUNREACH, "" => "the gateway is not reachable; add the address and set the device up first";
     "RTM_NEWROUTE", ENETDOWN, "" => "set the device up first";

@@ -53,7 +53,7 @@ pub use addr::Address;
 pub use bpfsmith_uapi::Errno;
 pub use error::{Error, Operation, Reason, Refusal};
 pub use ethtool::{Ethtool, Feature, Features};
-pub use link::{Device, Kind, Link, LinkFlags, MacvlanMode, OperState, Peer, Vxlan};
+pub use link::{Device, Hardware, Kind, Link, LinkFlags, MacvlanMode, OperState, Peer, Vxlan};
 pub use neigh::{Neighbour, NeighbourState};
 pub use ns::{NetNs, NetNsId};
 pub use redirect::{By, NetDev, XdpFeatures, redirect_advice, xdp_act};

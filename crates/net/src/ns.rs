@@ -170,10 +170,19 @@ impl NetNs {
     /// When no thread can be started or the namespace cannot be entered.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T, Error> {
         on_new_thread(|| {
-            setns(&self.fd, CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| Error::nix(Operation::SETNS, "", errno))?;
+            match setns(&self.fd, CloneFlags::CLONE_NEWNET) {
+                Ok(()) => {}
+                // Whoever is there already needs no right to enter it.
+                Err(nix::errno::Errno::EPERM) if self.is_here()? => {}
+                Err(errno) => return Err(Error::nix(Operation::SETNS, "", errno)),
+            }
             Ok(body())
         })?
+    }
+
+    /// Whether the calling thread is in it.
+    fn is_here(&self) -> Result<bool, Error> {
+        Ok(NetNs::current()?.id()? == self.id()?)
     }
 }
 

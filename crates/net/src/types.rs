@@ -66,7 +66,7 @@ pub struct Prefix {
 }
 
 /// Text or numbers that are no prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPrefix {
     /// The part before the slash is no address.
     #[error("no address before the slash; write it like 10.1.0.0/24 or fd00::/64")]
@@ -83,6 +83,8 @@ pub enum BadPrefix {
         max: u8,
     },
 }
+
+bpfsmith_uapi::debug_as_display!(BadPrefix);
 
 impl Prefix {
     /// All of IPv4.

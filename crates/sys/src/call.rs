@@ -6,13 +6,15 @@ use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A command that the kernel refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub struct Failed {
     /// What was asked.
     pub cmd: Cmd,
     /// Why not.
     pub errno: Errno,
 }
+
+bpfsmith_uapi::debug_as_display!(Failed);
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,6 +23,7 @@
 //! | pass descriptors to another process | [`pass`] |
 //! | receive and send frames past the network stack | [`xsk`] |
 //! | wait for several of them | [`epoll`] |
+//! | know how large a terminal is | [`terminal`] |
 
 #![expect(
     unsafe_code,
@@ -50,6 +51,7 @@ pub mod refused;
 pub mod rights;
 pub mod ring;
 pub mod socket;
+pub mod terminal;
 pub mod user_ring;
 pub mod xsk;
 

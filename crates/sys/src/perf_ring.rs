@@ -32,7 +32,7 @@ pub struct PerfRing {
 }
 
 /// The ring contradicts itself: somebody wrote to its pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the record at {position} has {len} bytes, but {ahead} were written")]
 pub struct Corrupt {
     /// Where the record is.
@@ -42,6 +42,8 @@ pub struct Corrupt {
     /// How many bytes the kernel wrote behind it.
     pub ahead: u64,
 }
+
+bpfsmith_uapi::debug_as_display!(Corrupt);
 
 /// A record as it stands in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

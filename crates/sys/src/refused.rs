@@ -4,13 +4,15 @@ use bpfsmith_uapi::Errno;
 use std::fmt;
 
 /// What was called, and why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub struct Refused {
     /// The system call, with the request where it has many: `ioctl PERF_EVENT_IOC_SET_BPF`.
     pub call: &'static str,
     /// Why not.
     pub errno: Errno,
 }
+
+bpfsmith_uapi::debug_as_display!(Refused);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -36,6 +36,52 @@ pub fn capabilities() -> Result<Caps, Errno> {
     Ok(Caps::from_bits_truncate(bits))
 }
 
+/// The format of [`Set`]: two of them hold 64 capabilities.
+const VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    thread: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Set {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// This thread gives up all capabilities but these, for good. Threads that it starts afterwards have no
+/// more than it; others keep what they have.
+///
+/// # Errors
+/// What capget(2) and capset(2) answer; lacking some of these already is no error.
+pub fn keep(caps: Caps) -> Result<(), Errno> {
+    let mut header = Header {
+        version: VERSION_3,
+        thread: 0,
+    };
+    let mut sets = [Set::default(); 2];
+    // SAFETY: both pointers are to what capget(2) writes in this version: a header and two sets.
+    if unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) } != 0 {
+        return Err(Errno::of(&std::io::Error::last_os_error()).unwrap_or(Errno::EIO));
+    }
+    let [a, b, c, d, e, f, g, h] = caps.bits().to_le_bytes();
+    let halves = [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes);
+    for (set, kept) in sets.iter_mut().zip(halves) {
+        set.permitted &= kept;
+        set.effective &= kept;
+        set.inheritable &= kept;
+    }
+    // SAFETY: as above; capset(2) only reads the sets.
+    if unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) } != 0 {
+        return Err(Errno::of(&std::io::Error::last_os_error()).unwrap_or(Errno::EIO));
+    }
+    Ok(())
+}
+
 /// What `kernel.unprivileged_bpf_disabled` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unprivileged {
@@ -87,7 +133,25 @@ pub fn raise_memlock() -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unprivileged, capabilities, memlock, unprivileged};
+    use super::{Caps, Unprivileged, capabilities, keep, memlock, unprivileged};
+
+    #[test]
+    fn a_thread_gives_up_what_others_keep() {
+        let before = capabilities().unwrap();
+        let left = std::thread::scope(|scope| {
+            let less = scope.spawn(|| {
+                keep(Caps::BPF | Caps::NET_ADMIN).unwrap();
+                let left = capabilities().unwrap();
+                // What is gone does not come back.
+                keep(Caps::all()).unwrap();
+                assert_eq!(capabilities().unwrap(), left);
+                left
+            });
+            less.join().unwrap()
+        });
+        assert_eq!(left, before & (Caps::BPF | Caps::NET_ADMIN));
+        assert_eq!(capabilities().unwrap(), before);
+    }
 
     #[test]
     fn this_process_has_limits_and_rights() {

@@ -42,7 +42,7 @@ pub(crate) const fn room(len: u32) -> usize {
 }
 
 /// Why a ring could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The kernel refused.
     #[error(transparent)]
@@ -58,8 +58,10 @@ pub enum OpenError {
     Taken,
 }
 
+bpfsmith_uapi::debug_as_display!(OpenError);
+
 /// A ring that contradicts itself. Its kernel is broken, or somebody wrote to its pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Corrupt {
     /// The record is longer than what the producer has written.
     #[error("the record at {position} has {len} bytes, but the producer wrote {ahead}")]
@@ -82,6 +84,8 @@ pub enum Corrupt {
         size: usize,
     },
 }
+
+bpfsmith_uapi::debug_as_display!(Corrupt);
 
 /// The right to move one position of a map's ring.
 #[derive(Debug)]

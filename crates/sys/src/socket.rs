@@ -342,6 +342,46 @@ pub fn set_low_water(socket: BorrowedFd<'_>, bytes: u32) -> Answer<()> {
     set("setsockopt SO_RCVLOWAT", socket, libc::SO_RCVLOWAT, bytes)
 }
 
+/// How many bytes a socket may hold that are not read, with what the kernel adds to each packet.
+///
+/// # Errors
+/// `ENOTSOCK`.
+pub fn receive_buffer(socket: BorrowedFd<'_>) -> Answer<u32> {
+    read("getsockopt SO_RCVBUF", socket, libc::SO_RCVBUF)
+}
+
+/// Sets how much a socket may hold that is not read, whatever the system's limit is; the kernel
+/// doubles it for what it adds, and does not change it any more. Needs `CAP_NET_ADMIN`.
+///
+/// # Errors
+/// `EPERM` without the capability.
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Answer<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let call = "setsockopt SO_RCVBUFFORCE";
+    set(call, socket, libc::SO_RCVBUFFORCE, bytes)
+}
+
+/// The same for what is to be sent, or is not acknowledged.
+///
+/// # Errors
+/// As there.
+pub fn force_send_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Answer<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let call = "setsockopt SO_SNDBUFFORCE";
+    set(call, socket, libc::SO_SNDBUFFORCE, bytes)
+}
+
+/// Sets how far the other side of a TCP connection may send ahead of what is read, if there is room.
+/// Room that was offered before is not taken back.
+///
+/// # Errors
+/// `EOPNOTSUPP` or `ENOPROTOOPT` for other protocols.
+pub fn set_window(socket: BorrowedFd<'_>, bytes: u32) -> Answer<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let option = (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP);
+    set_at("setsockopt TCP_WINDOW_CLAMP", socket, option, bytes)
+}
+
 /// Has urgent bytes of a TCP connection stay where they are in its stream, for readers and counts: else
 /// reads leave them out.
 ///

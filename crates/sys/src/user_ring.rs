@@ -27,7 +27,7 @@ pub struct Producer {
 }
 
 /// Why there is no room for a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// Not now: the program has to read first.
     #[error("{needed} bytes needed, {free} are free: the program has to read first")]
@@ -49,6 +49,8 @@ pub enum NoRoom {
     #[error("the positions {} and {} make no sense", .0.consumer, .0.producer)]
     Corrupt(Positions),
 }
+
+bpfsmith_uapi::debug_as_display!(NoRoom);
 
 impl Producer {
     /// Maps the ring of a map.

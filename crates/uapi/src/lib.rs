@@ -17,6 +17,7 @@ pub mod xsk;
 
 mod actions;
 mod codes;
+mod debug;
 mod enums;
 mod errno;
 mod helper;

@@ -95,6 +95,18 @@ crate::layout! {
         len = "hdrlen": u8,
     }
 
+    /// What all IPv6 routing headers begin with.
+    pub mod ipv6_route = "ipv6_rt_hdr": 4 {
+        /// What follows, an `IPPROTO_` number.
+        next_header = "nexthdr": u8,
+        /// Length in units of 8 bytes, without the first.
+        len = "hdrlen": u8,
+        /// Which kind of route.
+        kind = "type": u8,
+        /// Stations that are still to come: if there are any, the packet has not arrived.
+        segments_left: u8,
+    }
+
     /// The IPv6 fragment header.
     pub mod ipv6_frag = "frag_hdr": 8 {
         /// What follows, an `IPPROTO_` number.

@@ -6,7 +6,7 @@ mod read;
 
 pub use kind::{Kind, MacvlanMode, Vxlan};
 pub use new::Device;
-pub use read::{Link, LinkFlags, OperState, Peer};
+pub use read::{Hardware, Link, LinkFlags, OperState, Peer};
 
 use crate::error::{Error, Operation, Reason};
 use crate::ns::NetNs;
@@ -34,6 +34,8 @@ pub(crate) const IFLA_NUM_TX_QUEUES: u16 = 31;
 pub(crate) const IFLA_NUM_RX_QUEUES: u16 = 32;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 pub(crate) const IFLA_XDP: u16 = 43;
+pub(crate) const IFLA_PARENT_DEV_NAME: u16 = 56;
+pub(crate) const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFLA_INFO_DATA: u16 = 2;
 

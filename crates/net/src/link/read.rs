@@ -2,8 +2,8 @@
 
 use super::{
     IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IFLA_OPERSTATE, IFLA_QDISC,
-    IFLA_XDP,
+    IFLA_MASTER, IFLA_MTU, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IFLA_OPERSTATE,
+    IFLA_PARENT_DEV_BUS_NAME, IFLA_PARENT_DEV_NAME, IFLA_QDISC, IFLA_XDP,
 };
 use crate::types::{IfIndex, Mac};
 use crate::wire::{Frame, Malformed};
@@ -107,6 +107,15 @@ pub struct Peer {
     pub nsid: Option<i32>,
 }
 
+/// What a device that is not the kernel's own invention is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    /// The kernel's word for the bus: `pci`, `virtio`, `usb`, …
+    pub bus: String,
+    /// Its place there.
+    pub place: String,
+}
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -124,6 +133,8 @@ pub struct Link {
     pub state: OperState,
     /// The kernel's word for its kind, like `veth`. Loopback and real hardware have none.
     pub kind: Option<String>,
+    /// What it is plugged into, if the kernel did not make it up. Linux 5.14.
+    pub hardware: Option<Hardware>,
     /// The bridge or bond it is a port of.
     pub master: Option<IfIndex>,
     /// The other end of a pair, or the device below this one.
@@ -181,6 +192,7 @@ impl Link {
             flags: LinkFlags(u32::from_ne_bytes([f0, f1, f2, f3])),
             state: OperState::UNKNOWN,
             kind: None,
+            hardware: None,
             master: None,
             peer: None,
             xdp: XdpState::default(),
@@ -190,6 +202,7 @@ impl Link {
         };
         let mut below = None;
         let mut nsid = None;
+        let (mut bus, mut place) = (None, None);
         for attr in attrs {
             let attr = attr?;
             match attr.kind {
@@ -203,6 +216,8 @@ impl Link {
                 IFLA_NUM_TX_QUEUES => link.tx_queues = attr.u32()?,
                 IFLA_NUM_RX_QUEUES => link.rx_queues = attr.u32()?,
                 IFLA_QDISC => link.qdisc = attr.str()?.to_owned(),
+                IFLA_PARENT_DEV_BUS_NAME => bus = Some(attr.str()?.to_owned()),
+                IFLA_PARENT_DEV_NAME => place = Some(attr.str()?.to_owned()),
                 IFLA_XDP => link.xdp = XdpState::read(attr.attrs())?,
                 IFLA_LINKINFO => {
                     let kind = attr.attrs().find_kind(IFLA_INFO_KIND)?;
@@ -214,6 +229,7 @@ impl Link {
         link.peer = below
             .filter(|index| index.0 != 0)
             .map(|index| Peer { index, nsid });
+        link.hardware = bus.zip(place).map(|(bus, place)| Hardware { bus, place });
         Ok(link)
     }
 }

@@ -246,7 +246,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// A call about an XDP socket that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
     /// The call.
     pub call: &'static str,
@@ -257,6 +257,8 @@ pub struct Error {
     /// What that means here.
     pub problem: Problem,
 }
+
+bpfsmith_uapi::debug_as_display!(Error);
 
 impl Error {
     pub(super) fn new(call: &'static str, on: Option<Queue>, errno: Errno) -> Error {
@@ -312,7 +314,7 @@ pub enum Which {
 }
 
 /// A ring that contradicts itself: its kernel is broken, or somebody else wrote to its pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Corrupt {
     /// The positions are farther apart than the ring is long.
     #[error(
@@ -340,8 +342,10 @@ pub enum Corrupt {
     },
 }
 
+bpfsmith_uapi::debug_as_display!(Corrupt);
+
 /// Why a socket could not be worked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The kernel refused.
@@ -365,6 +369,8 @@ pub enum Fault {
         len: u32,
     },
 }
+
+bpfsmith_uapi::debug_as_display!(Fault);
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ pub struct Frame {
 }
 
 /// The packet would have more bytes than there is room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{needed} bytes needed, the frame has room for {room}")]
 pub struct NoRoom {
     /// Bytes needed.
@@ -28,6 +28,8 @@ pub struct NoRoom {
     /// Bytes that there are.
     pub room: u32,
 }
+
+bpfsmith_uapi::debug_as_display!(NoRoom);
 
 impl Frame {
     /// The caller made [`Owner::Value`] of the owner.
