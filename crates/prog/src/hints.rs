@@ -506,8 +506,9 @@ pub(crate) fn find(kind: &str, call: &str, errno: Errno) -> Option<&'static str>
         .map(|row| row.3)
         .or(match errno {
             Errno::EPERM => Some(
-                "needs CAP_BPF and, for network hooks, CAP_NET_ADMIN, for tracing CAP_PERFMON; \
-                 lockdown may forbid it too",
+                "needs CAP_BPF and, for network hooks, CAP_NET_ADMIN, for tracing and for programs that \
+                 subtract pointers CAP_PERFMON: run as root, or give the process these; lockdown may \
+                 forbid it too",
             ),
             Errno::EMFILE => Some("too many open files: raise `ulimit -n` or drop handles"),
             _ => None,

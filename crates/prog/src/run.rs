@@ -112,6 +112,13 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// With a tc program, as a packet whose checksum a device has computed: it fails with `EBADMSG` if
+    /// the program leaves another packet than the checksum is of. Linux 6.15.
+    pub fn summed(mut self) -> Run<'a> {
+        self.flags |= test_run::BPF_F_TEST_SKB_CHECKSUM_COMPLETE;
+        self
+    }
+
     /// With an XDP program, as real frames that go where it sends them, so many at once (0: 64). The
     /// context must name the device they seem to come from. Linux 5.18.
     pub fn live(mut self, batch: u32) -> Run<'a> {

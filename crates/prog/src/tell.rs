@@ -3,6 +3,7 @@
 use crate::globals::{self, PRIVATE};
 use crate::load::Lines;
 use crate::source::{self, NoSource, Source};
+use bpfsmith_asm::code::Param;
 use bpfsmith_asm::decode::ops;
 use bpfsmith_asm::isa::{Callee, Op, Wide};
 use bpfsmith_asm::program::{Line, Program};
@@ -64,7 +65,9 @@ impl Told {
             let mut ops = ops(program.insns());
             ops.any(|op| matches!(op, Ok((_, Op::Wide(_, Wide::Func(_))))))
         };
-        if !has_lines && !has_data && context.is_none() && !has_callbacks() {
+        let has_global = program.funcs().iter().any(|func| func.params.is_some());
+        let has_told = has_data || has_global || context.is_some();
+        if !has_lines && !has_told && !has_callbacks() {
             return told;
         }
         let mut builder = Builder::new();
@@ -145,14 +148,34 @@ fn funcs(builder: &mut Builder, program: &Program, context: Option<&str>) -> Vec
     let funcs: Vec<_> = functions(program)
         .iter()
         .map(|(at, name)| {
-            let (proto, linkage) = match main {
-                Some(main) if *at == 0 => (main, Linkage::GLOBAL),
+            let known = program.funcs().iter().find(|func| func.at == *at);
+            let params = known.and_then(|func| func.params.as_deref());
+            let (proto, linkage) = match (main, params) {
+                (Some(main), _) if *at == 0 => (main, Linkage::GLOBAL),
+                (_, Some(params)) => (global(builder, int, params), Linkage::GLOBAL),
                 _ => (proto, Linkage::STATIC),
             };
             (*at, builder.func(&identifier(name), proto, linkage))
         })
         .collect();
     builder.func_info(funcs)
+}
+
+/// The type of a global function, by which the kernel checks it and its callers.
+fn global(builder: &mut Builder, int: TypeId, params: &[Param]) -> TypeId {
+    let params: Vec<_> = ["a", "b", "c", "d", "e"]
+        .into_iter()
+        .zip(params)
+        .map(|(name, param)| match param {
+            Param::Number => (name, builder.number(Number::U64)),
+            Param::Bytes(bytes) => {
+                let members: [(&str, TypeId, u32); 0] = [];
+                let bytes = builder.structure("", *bytes, members);
+                (name, builder.pointer(bytes))
+            }
+        })
+        .collect();
+    builder.func_proto(int, &params)
 }
 
 /// Where functions start, and what they are called. Bare slots do not say: there, what is called

@@ -5,6 +5,7 @@
 use bpfsmith_asm::dsl::*;
 use bpfsmith_gate::needs;
 use bpfsmith_maps::{Map, RingBuf, SpinLock};
+use bpfsmith_prog::list::prog_info;
 use bpfsmith_prog::{Error, Load, Maps, Prog, kernel};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -449,4 +450,70 @@ fn a_program_may_throw() {
     assert_eq!(answer(&prog), 2);
     prog.write(&OPERAND, &6).unwrap();
     assert_eq!(answer(&prog), 77);
+}
+
+/// The sum of a number and of what a pointer leads to, which takes the verifier a few hundred
+/// instructions to look at.
+fn slow_sum(name: FuncName) -> Func {
+    name.body(code![
+        mov(R0, 0),
+        R1.ne(0).then([load(R0, R1.u64(0))]),
+        repeat(R3, 0..100).body(code![add(R0, R2)]),
+        exit(),
+    ])
+}
+
+/// A program that asks it so often, each time with a number that differs.
+fn asks(sum: &Func, calls: i32) -> Prog {
+    let number = slot::<u64>("number");
+    load_xdp(
+        "asks",
+        code![
+            mov(R6, 0),
+            (0..calls).map(|n| code![
+                store(number.u64(0), n),
+                addr(R1, number),
+                mov(R2, 1),
+                call(sum),
+                add(R6, R0),
+            ]),
+            mov(R0, R6),
+            exit(),
+        ],
+    )
+}
+
+#[test]
+fn a_global_function_is_verified_once() {
+    needs!(Root, Bpf, Btf);
+    let verified = |sum: &Func, calls| -> u64 {
+        let prog = asks(sum, calls);
+        let expected: i32 = (0..calls).map(|n| n + 100).sum();
+        assert_eq!(answer(&prog), expected.cast_unsigned());
+        prog_info(&prog).unwrap().verified.into()
+    };
+    let global = slow_sum(func("sum").global([Param::Bytes(8), Param::Number]));
+    let each = slow_sum(func("sum"));
+    // A call takes a few instructions more, but those of a function that is not global as well.
+    let (once, again) = (verified(&global, 1), verified(&global, 11));
+    assert!(again < once + 100, "{once}, {again}");
+    let (once, again) = (verified(&each, 1), verified(&each, 11));
+    assert!(again > once + 2000, "{once}, {again}");
+}
+
+#[test]
+fn what_a_global_function_takes_is_checked_at_calls() {
+    needs!(Root, Bpf, Btf);
+    let sum = slow_sum(func("sum").global([Param::Bytes(16), Param::Number]));
+    let number = slot::<u64>("number");
+    let code = code![
+        store(number.u64(0), 1),
+        addr(R1, number),
+        mov(R2, 1),
+        call(&sum),
+        exit(),
+    ];
+    let load = Load::new(&build(ProgType::XDP, "short", code)).load();
+    let error = load.expect_err("eight bytes are not sixteen");
+    assert!(error.to_string().contains("call"), "{error:#}");
 }

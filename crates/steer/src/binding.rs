@@ -226,7 +226,7 @@ impl FromStr for Binding {
 }
 
 /// Words that make no binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadBinding {
     /// There are not three words.
@@ -259,6 +259,8 @@ pub enum BadBinding {
     },
 }
 
+bpfsmith_uapi::debug_as_display!(BadBinding);
+
 /// The name of a service: 1 to 63 bytes without spaces or control characters.
 ///
 /// `bpfsmith::dsl` has another `Label`, a place to jump to: a file of programs that needs both imports
@@ -270,12 +272,14 @@ pub struct Label(String);
 pub(crate) const LABEL: usize = 63;
 
 /// Text that is no label.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no label; that is 1 to {LABEL} bytes without spaces or control characters")]
 pub struct BadLabel {
     /// The text.
     pub text: String,
 }
+
+bpfsmith_uapi::debug_as_display!(BadLabel);
 
 impl Label {
     /// The name of a service.

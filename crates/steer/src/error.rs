@@ -11,7 +11,6 @@ use std::path::PathBuf;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why something about steering failed.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A map could not be made, opened, read or written.
@@ -92,6 +91,8 @@ pub enum Error {
     /// A hand-over that went wrong.
     Handover(HandoverProblem),
 }
+
+bpfsmith_uapi::debug_as_display!(Error);
 
 /// What is wrong with a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

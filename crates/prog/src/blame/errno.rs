@@ -9,8 +9,9 @@ pub(super) const ROWS: &[(Errno, &str, &str)] = &[
     (
         Errno::EPERM,
         "privilege",
-        "loading needs CAP_BPF, and CAP_NET_ADMIN or CAP_PERFMON by type, or a BPF token; if they \
-         are there, this kernel forbids the program type or its attach target (lockdown, LSM, build)",
+        "loading needs CAP_BPF, for network programs CAP_NET_ADMIN, for tracing and for programs that \
+         subtract pointers CAP_PERFMON (run as root, or give the process these), or a BPF token; if \
+         they are there, this kernel forbids the program type or its attach target (lockdown, LSM, build)",
     ),
     (
         Errno::EACCES,

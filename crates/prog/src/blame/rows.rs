@@ -12,6 +12,24 @@ macro_rules! rows {
 }
 
 rows! {
+    // Rights that the process lacks. The verifier lets who has them do these things.
+    "perfmon":
+        "R* pointer -= pointer prohibited"
+        | "R* pointer comparison prohibited"
+        | "R* partial copy of pointer"
+        | "R* sign-extension part of pointer"
+        | "R* leaks addr *"
+        => "CAP_PERFMON is missing: without it a program may not compare or subtract pointers, nor \
+            store one where others read it; give the process that capability beside CAP_BPF, or let \
+            the program use numbers";
+    "perfmon":
+        "*prohibited for !root*"
+        => "CAP_PERFMON is missing: without it the verifier also refuses what a CPU may do by \
+            speculation; give the process that capability beside CAP_BPF, or use constant offsets";
+    "bpf":
+        "*allowed for CAP_BPF and CAP_SYS_ADMIN"
+        => "CAP_BPF is missing: without it a program has no functions and no loops";
+
     // Pointers that are none.
     "null-check":
         "R* invalid mem access '*_or_null'"
@@ -89,12 +107,10 @@ rows! {
         | "R* tried to subtract pointer from scalar"
         => "pointers of this kind take no such arithmetic: add a number to a 64-bit copy (mov, add), \
             keep the original, or put the number into a register of its own";
-    "speculation":
-        "R* tried to * beyond pointer bounds*"
-        | "R* tried to * from different maps, paths or scalars*"
-        => "without CAP_PERFMON the verifier also refuses what a CPU may do by speculation: load \
-            with that capability, or use constant offsets";
-
+    "perfmon":
+        "R* pointer arithmetic prohibited"
+        => "CAP_PERFMON is missing: without it a pointer only takes sums; give the process that \
+            capability beside CAP_BPF, or work on numbers";
     // The stack.
     "variable-stack":
         "*variable*stack*"
@@ -115,12 +131,13 @@ rows! {
         | "invalid indirect access to stack *"
         | "R* invalid read from stack *"
         => "the slot is read before all of its bytes are written: store to the slot first, \
-            store(place.u64(0), 0) or kit::event::zero::<T>(place), padding included";
+            store(place.u64(0), 0) or kit::event::zero::<T>(place), padding included (Linux 6.3 lets \
+            who has CAP_PERFMON read it all the same)";
     "spill":
         "attempt to corrupt spilled pointer on stack"
         | "corrupted spill memory"
         => "a pointer on the stack is written and read as a whole, 8 bytes: use a slot of its own \
-            for it";
+            for it (with CAP_PERFMON it may be overwritten in part)";
     "frame-pointer":
         "frame pointer is read only"
         => "R10 cannot be written: mov(reg, R10) and change the copy, or addr(reg, slot)";
@@ -190,9 +207,12 @@ rows! {
             of comparisons by a map or a table, or use the helper r#loop(…)";
     "endless":
         "infinite loop detected at insn *"
-        | "back-edge from insn * to *"
         => "nothing that the verifier can follow changes from round to round: count in a register \
             with repeat(R9, 0..n).body(…), or use may_while(…) (Linux 6.9) or the helper r#loop(…) (5.17)";
+    "endless":
+        "back-edge from insn * to *"
+        => "a jump back to what runs already: without CAP_BPF no loop is allowed, before Linux 5.3 none at \
+            all; unroll it with (0..n).map(…), or give the process that capability";
     "unreachable":
         "unreachable insn *"
         => "no path leads here: remove the instruction, or bind the label that should lead to it";
@@ -312,12 +332,8 @@ rows! {
         => "this memory may only be read: write through a helper (skb_store_bytes, \
             map_update_elem …), or into a map without the read-only flag";
     "pointer-leak":
-        "R* leaks addr *"
-        | "leaking pointer from *"
-        | "R* pointer comparison prohibited"
-        | "R* partial copy of pointer"
-        => "a kernel address would get out: store a number instead; with CAP_PERFMON maps may hold \
-            addresses";
+        "leaking pointer from *"
+        => "a kernel address would get out: store a number instead";
     "atomic":
         "BPF_ATOMIC * R* * is not allowed"
         | "BPF_XADD stores into R* * is not allowed"

@@ -66,11 +66,13 @@ impl fmt::Display for Group {
 }
 
 /// A name that no group has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown group {0}: use prog, map, attach, link, isa, feature, struct_ops, helper or kfunc"
 )]
 pub struct UnknownGroup(pub String);
+
+bpfsmith_uapi::debug_as_display!(UnknownGroup);
 
 impl FromStr for Group {
     type Err = UnknownGroup;
