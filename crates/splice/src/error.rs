@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why something about joined connections failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting is out of range.
@@ -27,13 +27,13 @@ pub enum Error {
     #[error("build the verdict: {0}")]
     Program(#[from] bpfsmith_asm::report::Report),
     /// The program could not be loaded or attached.
-    #[error("{0}")]
+    #[error(transparent)]
     Load(#[from] bpfsmith_prog::Error),
     /// A map could not be made or changed.
-    #[error("{0}")]
+    #[error(transparent)]
     Map(#[from] bpfsmith_maps::Error),
     /// A system call on a socket or on what waits for sockets failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Socket(#[from] Refused),
     /// A call of the standard library on a socket failed.
     #[error("{call}: {error}")]
@@ -47,6 +47,8 @@ pub enum Error {
     #[error("{0}")]
     Refused(Refusal),
 }
+
+bpfsmith_uapi::debug_as_display!(Error);
 
 impl Error {
     pub(crate) fn io(call: &'static str) -> impl FnOnce(std::io::Error) -> Error {

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, Side};
 use crate::splicer::Shared;
 use bpfsmith_sys::socket::{TcpProgress, TcpState, tcp_progress, unacked, unread};
+use bpfsmith_uapi::Errno;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
@@ -16,6 +17,9 @@ const READ: &str = "read";
 
 /// How many times that before others get their turn.
 const TURNS: usize = 16;
+
+/// After what time it is looked again at the soonest, where the kernel tells most of what happens.
+const SOON: Duration = Duration::from_millis(20);
 
 /// One end of a pair.
 #[derive(Debug)]
@@ -161,8 +165,9 @@ impl Direction {
     /// Hands the stream over to the kernel, unless it has ended.
     fn splice(&mut self, ends: &[End; 2], shared: &Shared) -> Result<()> {
         let (from, to) = self.ends(ends);
+        let offered = shared.make_room(&from.stream, &to.stream)?;
         let base = given_exactly(&to.stream)?;
-        match shared.start(self.from, from.cookie, &from.stream, base) {
+        match shared.start(self.from, from, base, offered) {
             Ok(()) => {
                 self.mode = Mode::Spliced {
                     base,
@@ -271,7 +276,7 @@ impl Direction {
         } else {
             // Its sockets tell, but for a worker of the kernel that has not given it the bytes yet.
             let time = self.patience(flow.sent_on + now_taken);
-            return Ok(Stand::Later(time.max(Duration::from_millis(20))));
+            return Ok(Stand::Later(time.max(SOON)));
         }
         if !ended {
             return self.look_again(flow.left, from, shared);
@@ -336,6 +341,10 @@ impl Direction {
             Pumped::End => self.end(to),
             Pumped::More => Ok(Stand::Later(Duration::ZERO)),
             Pumped::Room => Ok(Stand::Quiet),
+            Pumped::Memory => {
+                let time = self.patience(self.copied);
+                Ok(Stand::Later(time.max(SOON)))
+            }
             Pumped::Empty => match (&self.mode, shared) {
                 (Mode::Copied { then_spliced: true }, Some(shared)) => {
                     self.splice(ends, shared)?;
@@ -350,8 +359,8 @@ impl Direction {
     fn pump(&mut self, from: &End, to: &End) -> Result<Pumped> {
         self.buffer.resize(CHUNK, 0);
         for _ in 0..TURNS {
-            if !self.flush(to)? {
-                return Ok(Pumped::Room);
+            if let Some(why) = self.flush(to)? {
+                return Ok(why);
             }
             match (&from.stream).read(&mut self.buffer) {
                 Ok(0) => return Ok(Pumped::End),
@@ -367,30 +376,44 @@ impl Direction {
         Ok(Pumped::More)
     }
 
-    /// Writes what was read, and says whether that is all.
-    fn flush(&mut self, to: &End) -> Result<bool> {
+    /// Writes what was read; says why not, if that is not all.
+    fn flush(&mut self, to: &End) -> Result<Option<Pumped>> {
         while let Some(rest @ [_, ..]) = self.buffer.get(self.pending.clone()) {
             match (&to.stream).write(rest) {
                 Ok(bytes) => {
                     self.pending.start += bytes;
                     self.copied += u64::try_from(bytes).unwrap_or(u64::MAX);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Some(Pumped::Room));
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if Errno::of(&error) == Some(NO_MEMORY) => {
+                    return Ok(Some(Pumped::Memory));
+                }
                 Err(error) => return Err(Error::io("write")(error)),
             }
         }
-        Ok(true)
+        Ok(None)
     }
 }
+
+/// What the kernel answers to a write, since Linux 6.0, when the memory that it has for all connections
+/// runs short, and the socket holds bytes that a program left to it: it charges those without asking, the
+/// socket is in debt then, and what it would take of the write is less than nothing. Nothing is
+/// sent, and nothing is wrong with the connection; nor with the buffer, which is ours.
+const NO_MEMORY: Errno = Errno::EFAULT;
 
 /// Why copying paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pumped {
     /// Nothing to read for now.
     Empty,
-    /// No room to write.
+    /// No room to write. The kernel tells when there is.
     Room,
+    /// No memory for what was to be written. The kernel does not tell when there is; as the socket still
+    /// sends something, there soon is.
+    Memory,
     /// Others may want their turn.
     More,
     /// The stream has ended.

@@ -58,14 +58,16 @@ pub enum Outcome {
     Broken {
         /// The one that broke.
         side: Side,
-        /// Why: `ECONNRESET`, `ETIMEDOUT`, …; `ENOBUFS` for one that does not read while the other one
-        /// does not either, and both send.
+        /// Why: `ECONNRESET`, `ETIMEDOUT`, …; `ENOBUFS` for one that does not read and whose
+        /// buffer was full of scraps, or if the kernel had no memory to take away bytes that came
+        /// twice; `EFAULT` if a worker of the kernel had no memory to
+        /// send, or no known number on Linux 6.0 to 6.4.
         errno: Errno,
     },
 }
 
 /// Two sockets that could not be joined, for the caller to do something else with.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct NotJoined {
     /// The sockets, as they were given; they are non-blocking now.
@@ -73,6 +75,8 @@ pub struct NotJoined {
     /// Why.
     pub error: Error,
 }
+
+bpfsmith_uapi::debug_as_display!(NotJoined);
 
 impl Joined {
     pub(crate) fn new(

@@ -47,6 +47,8 @@ pub struct Proxy {
     cookies: HashMap<u64, usize>,
     timers: Timers,
     accepting: Accepting,
+    /// It was accepted, and there was no descriptor for the connection to its target.
+    waiting: Option<TcpStream>,
     counters: Arc<Counters>,
     /// In the set, and readable when the other one is shut down.
     _stop: UnixStream,
@@ -128,6 +130,7 @@ impl Proxy {
             cookies: HashMap::new(),
             timers: Timers::default(),
             accepting: Accepting::On,
+            waiting: None,
             counters: Arc::default(),
             _stop: stop,
             stopper: Arc::new(stopper),
@@ -198,40 +201,52 @@ impl Proxy {
             self.accepting = Accepting::On;
             self.epoll
                 .add(self.listener.as_fd(), Interest::Read, LISTENER)?;
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self) -> Result<()> {
-        for _ in 0..ACCEPTS {
-            match self.listener.accept() {
-                Ok((client, _)) => {
-                    Counters::add(&self.counters.accepted, 1);
-                    self.connect(client);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // It gave up before it was accepted.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.counters.paused(error);
-                    self.epoll.remove(self.listener.as_fd())?;
-                    self.accepting = Accepting::Paused;
-                    break;
-                }
+            if let Some(client) = self.waiting.take() {
+                self.connect(client)?;
             }
         }
         Ok(())
     }
 
-    fn connect(&mut self, client: TcpStream) {
+    fn pause(&mut self, error: std::io::Error) -> Result<()> {
+        self.counters.paused(error);
+        self.epoll.remove(self.listener.as_fd())?;
+        self.accepting = Accepting::Paused;
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        for _ in 0..ACCEPTS {
+            if self.accepting == Accepting::Paused {
+                break;
+            }
+            match self.listener.accept() {
+                Ok((client, _)) => {
+                    Counters::add(&self.counters.accepted, 1);
+                    self.connect(client)?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // It gave up before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.pause(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, client: TcpStream) -> Result<()> {
         let target = match connect::start(self.target) {
             Ok(target) => target,
+            Err(error) if connect::is_shortage(&error) => {
+                self.waiting = Some(client);
+                return self.pause(error);
+            }
             Err(error) => {
                 self.counters.unreachable(error);
                 // The client learns by a reset; closing does that or as good as it gets.
                 let _ = reset_on_close(client.as_fd());
-                return;
+                return Ok(());
             }
         };
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -243,7 +258,7 @@ impl Proxy {
             self.counters.failed(&error.into());
             let _ = reset_on_close(client.as_fd());
             self.free.push(slot);
-            return;
+            return Ok(());
         }
         // If that is refused, so will be the pair: it is counted there.
         let expected = self
@@ -257,6 +272,7 @@ impl Proxy {
         };
         self.put(slot, Slot::Connecting(connecting));
         Counters::add(&self.counters.open, 1);
+        Ok(())
     }
 
     fn put(&mut self, slot: usize, content: Slot) {
@@ -370,6 +386,10 @@ impl Proxy {
     }
 
     fn close_all(&mut self) {
+        if let Some(client) = self.waiting.take() {
+            // As above.
+            let _ = reset_on_close(client.as_fd());
+        }
         for slot in 0..self.slots.len() {
             match self.slots.get_mut(slot).and_then(Option::take) {
                 None => {}

@@ -1,14 +1,17 @@
 //! [`Splicer`]: the program and its maps.
 
 use crate::error::{Error, Refusal, Result, Side};
-use crate::flow::consumed;
+use crate::flow::{End, consumed};
 use crate::joined::{Joined, NotJoined};
-use crate::program::{Flow, Tables, verdict};
+use crate::program::{Flow, Tables, Taken, buffers, verdict};
 use bpfsmith_maps::{Map, ObjectMap, RingBuf};
 use bpfsmith_prog::target::Sockmap;
 use bpfsmith_prog::{Link, Load, Maps, Prog, Way};
 use bpfsmith_sys::Refused;
-use bpfsmith_sys::socket::{TcpState, cookie, keep_urgent_in_line, set_low_water, tcp_progress};
+use bpfsmith_sys::socket::{
+    TcpState, cookie, force_receive_buffer, force_send_buffer, keep_urgent_in_line, receive_buffer,
+    set_low_water, set_window, tcp_progress,
+};
 use bpfsmith_uapi::Errno;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,8 +23,9 @@ pub struct Settings {
     /// How many pairs it holds at most. 4096 unless told otherwise.
     pub pairs: u32,
     /// How many bytes that a receiver has not acknowledged may wait in the kernel, for each
-    /// direction of a pair; less than 2 GiB. Beyond that the sender waits, and user space copies. Less
-    /// than bandwidth times delay of the receiver's path is slow. 4 MiB unless told otherwise.
+    /// direction of a pair; less than 2 GiB. Beyond that the sender waits, and user space copies. The
+    /// buffers of both sockets are made for it, so less than bandwidth times delay is slow, of the
+    /// sender's path and of the receiver's. 4 MiB unless told otherwise.
     pub ahead: u32,
 }
 
@@ -34,7 +38,18 @@ impl Default for Settings {
     }
 }
 
+/// How much is left to user space at most beyond what the receive buffer of a socket holds. That much may
+/// come while a worker of the kernel waits for a processor, and has not put into it what came before; and
+/// a MiB of it may have been copied, and not counted.
+const ON_THE_WAY: u64 = 64 << 20;
+
 impl Settings {
+    /// How much may be left to user space and not taken: more than this breaks the pair, so it is more
+    /// than a sender that keeps to what it was offered can reach.
+    fn most_left(&self, offered: u32) -> u64 {
+        u64::from(offered) + 2 * u64::from(buffers(self.ahead)) + ON_THE_WAY
+    }
+
     fn check(&self) -> Result<()> {
         // A map has two entries for each pair; a program adds `ahead` as a positive constant.
         for (name, value, most) in [
@@ -70,7 +85,7 @@ pub(crate) struct Shared {
     peers: ObjectMap<u64, u64>,
     sources: ObjectMap<u64, u64>,
     flows: Map<u64, Flow>,
-    taken: Map<u64, u64>,
+    taken: Map<u64, Taken>,
     settings: Settings,
     link: Link,
     prog: Prog,
@@ -265,23 +280,35 @@ impl Shared {
         done.map_err(|error| self.explain(error, side.other(), peer))
     }
 
+    /// Makes the buffers as large as the program expects, and says how large the one for what is
+    /// received was: as much may have been offered to the sender.
+    pub(crate) fn make_room(&self, from: &TcpStream, to: &TcpStream) -> Result<u32> {
+        let room = buffers(self.settings.ahead);
+        force_send_buffer(to.as_fd(), room)?;
+        let offered = receive_buffer(from.as_fd())?;
+        force_receive_buffer(from.as_fd(), room)?;
+        set_window(from.as_fd(), room)?;
+        Ok(offered)
+    }
+
     /// Has the bytes of a socket flow, those that are there first.
     pub(crate) fn start(
         &self,
         side: Side,
-        cookie: u64,
-        socket: &TcpStream,
+        End { stream, cookie }: &End,
         queued: u64,
+        offered: u32,
     ) -> Result<()> {
         let flow = Flow {
             sent_on: queued,
+            most_left: self.settings.most_left(offered),
             ..Flow::default()
         };
-        self.flows.update(&cookie, &flow)?;
-        let done = self.sources.set(&cookie, socket);
-        done.map_err(|error| self.explain(error, side, socket))?;
+        self.flows.update(cookie, &flow)?;
+        let done = self.sources.set(cookie, stream);
+        done.map_err(|error| self.explain(error, side, stream))?;
         // The kernel runs the program when something comes, and what is there has come before.
-        set_low_water(socket.as_fd(), 1)?;
+        set_low_water(stream.as_fd(), 1)?;
         Ok(())
     }
 
@@ -296,7 +323,7 @@ impl Shared {
 
     /// Says that so much of what was left to user space is with the receiver's socket.
     pub(crate) fn take(&self, cookie: u64, bytes: u64) -> Result<()> {
-        Ok(self.taken.update(&cookie, &bytes)?)
+        Ok(self.taken.update(&cookie, &Taken { cookie, bytes })?)
     }
 
     /// Forgets a socket whose bytes may flow.

@@ -31,6 +31,15 @@ pub(super) fn start(target: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// Whether descriptors or memory ran out: there may be some when another connection has ended.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+    )
+}
+
 /// Whether it stands by now.
 pub(super) fn is_done(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
