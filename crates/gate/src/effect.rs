@@ -22,6 +22,11 @@ const EFFECTS: &[Row] = &[
         "this machine gives nobody its list of traceable functions (EPERM), and with it no trampoline",
     ),
     (&[Need::TwoCpus], one_cpu, "this machine has one CPU"),
+    (
+        &[Need::Zsh, Need::Fish],
+        always,
+        "nobody has to have this shell, and it is not installed",
+    ),
 ];
 
 /// What explains that the need is missing, if anything does.
@@ -40,6 +45,11 @@ pub(crate) fn list_of_functions_refused() -> bool {
                 .is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
         })
     })
+}
+
+/// What is missing needs no other sign.
+fn always() -> bool {
+    true
 }
 
 /// Nothing else runs while a program does.

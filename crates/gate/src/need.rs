@@ -84,6 +84,8 @@ needs_table! {
     XdpLink, 5.9, [], xdp_link, NEWER;
     /// XDP on packets of several buffers.
     XdpFrags, 5.18, [], xdp_frags, NEWER;
+    /// SYN cookies that programs make and check.
+    SynCookies, 6.0, [SYN_COOKIES], facts, NEWER;
     /// XDP programs that read the device's metadata by kfuncs.
     XdpMetadata, 6.3, [], facts, NEWER;
     /// TC programs without a qdisc, in an ordered list.
@@ -135,6 +137,9 @@ needs_table! {
     Sockmap, 4.18, [BPF_STREAM_PARSER], sockmap, BUILT;
     /// Programs of a sockmap attached by a link.
     SockmapLink, 6.10, [BPF_STREAM_PARSER], sockmap, NEWER;
+    /// Workers of a sockmap that stay sound where the memory for TCP runs short: between 6.0 and 6.5 they
+    /// queue fragments of negative length.
+    SockmapShortage, 6.5, [BPF_STREAM_PARSER], facts, NEWER;
     /// Programs that choose a socket of a reuseport group.
     Reuseport, 4.19, [INET], reuseport, NEWER;
     /// Sockets that exchange frames with XDP programs.
@@ -236,6 +241,16 @@ needs_table! {
     Gcc, 0.0, [], gcc, "apt-get install gcc";
     /// LLVM's compiler for BPF and its tool for sections, to compare with.
     Llvm, 0.0, [], llvm, "apt-get install llvm-19";
+    /// A terminal without a person in front of it.
+    Tmux, 0.0, [], tmux, "apt-get install tmux";
+    /// A shell, to complete lines in.
+    Bash, 0.0, [], bash, "apt-get install bash";
+    /// A shell that few machines have, to complete lines in.
+    Zsh, 0.0, [], zsh, "apt-get install zsh";
+    /// Another one.
+    Fish, 0.0, [], fish, "apt-get install fish";
+    /// What sets manual pages.
+    Groff, 0.0, [], groff, "apt-get install groff";
     /// Nothing has it: for tests of the gate.
     Nothing, 999.0, [], never, "there is no way";
 }
@@ -256,6 +271,12 @@ impl Need {
     #[must_use]
     pub fn since(self) -> Version {
         self.row().since()
+    }
+
+    /// Whether it is a program of user space. No kernel brought it, and none explains that it is missing.
+    #[must_use]
+    pub fn is_a_tool(self) -> bool {
+        self.since().major == 0
     }
 
     /// What can be done where it is missing.

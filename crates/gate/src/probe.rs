@@ -424,6 +424,26 @@ pub(crate) fn llvm(_: &Row) -> Found {
     commands(&["llc-19", "llvm-objcopy-19"])
 }
 
+pub(crate) fn tmux(_: &Row) -> Found {
+    commands(&["tmux"])
+}
+
+pub(crate) fn bash(_: &Row) -> Found {
+    commands(&["bash"])
+}
+
+pub(crate) fn zsh(_: &Row) -> Found {
+    commands(&["zsh"])
+}
+
+pub(crate) fn fish(_: &Row) -> Found {
+    commands(&["fish"])
+}
+
+pub(crate) fn groff(_: &Row) -> Found {
+    commands(&["groff"])
+}
+
 pub(crate) fn dummy_ops(row: &Row) -> Found {
     facts(row)?;
     types::id(Kind::Struct, "bpf_struct_ops_bpf_dummy_ops").map(drop)
