@@ -1,0 +1,618 @@
+//! [`Proxy`]: the whole of it, as a library.
+
+use crate::dns::{Names, Resolver};
+use crate::error::{Error, Result};
+use crate::feed::{Feed, Sink, Subscription, Told};
+use crate::health::{Checks, Failure, State};
+use crate::keeper::{Keeper, Turn};
+use crate::plan::{self, Target, World};
+use crate::powerless;
+use crate::status::{self, Status};
+use bpfsmith_config::desired::{Desired, Health};
+use bpfsmith_config::edit::{Document, EditError, Effect};
+use bpfsmith_datapath::connections::{self, Connection};
+use bpfsmith_datapath::event::Kind;
+use bpfsmith_datapath::events::Events;
+use bpfsmith_datapath::pins::Pins;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a name may take to be resolved when a configuration is applied.
+const RESOLVE: Duration = Duration::from_secs(10);
+
+/// A reverse proxy at work.
+///
+/// Everything goes through one lock: what a file, an API, checks, names and drains want becomes one configuration
+/// of the datapath, and one generation of programs that comes into place at once.
+///
+/// It belongs to the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    feed: Feed,
+    wake: Sender<Wake>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+/// How long what the kernel does goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// As long as the [`Proxy`].
+    Process,
+    /// Until it is detached, or the machine ends: under the names of `settings.pins`, which the next [`Proxy`] goes on
+    /// with. Linux 6.6.
+    Kernel,
+}
+
+/// Why everything is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wake {
+    /// A name or a target has changed.
+    Changed,
+    /// Something is due at another time.
+    Due,
+    /// Nothing is to be looked at any more.
+    Over,
+}
+
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<Kept>,
+    names: Names,
+    checks: Checks,
+    begun: Instant,
+}
+
+/// What one thread changes at a time.
+#[derive(Debug)]
+struct Kept {
+    document: Document,
+    keeper: Keeper,
+    drained: BTreeSet<Target>,
+    /// Why names or checks could not be followed, if that is so.
+    failure: Option<String>,
+}
+
+impl Kept {
+    /// Groups are called otherwise from now on.
+    fn rename(&mut self, renamed: &[(String, String)]) {
+        let drained = std::mem::take(&mut self.drained).into_iter();
+        let drained = drained.map(|target| {
+            let now = renamed.iter().find(|(before, _)| *before == target.group);
+            match now {
+                Some((_, group)) => Target {
+                    group: group.clone(),
+                    ..target
+                },
+                None => target,
+            }
+        });
+        self.drained = drained.collect();
+    }
+}
+
+/// How connections are chosen and ordered.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Those from these clients.
+    pub client: Option<bpfsmith_datapath::Prefix>,
+    /// Those to a target at this address, at any port if none is named.
+    pub target: Option<(IpAddr, Option<u16>)>,
+    /// Those to this proxy.
+    pub proxy: Option<String>,
+    /// Those that stand so.
+    pub state: Option<connections::State>,
+}
+
+/// A connection, and the name of the proxy that it came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// The proxy, if its listener is there still.
+    pub proxy: Option<String>,
+    /// The connection.
+    pub connection: Connection,
+}
+
+impl Proxy {
+    /// Begins to do what a configuration says.
+    ///
+    /// # Errors
+    /// When it is not possible, or the kernel refuses; nothing is done then.
+    pub fn open(document: Document, life: Life) -> Result<Proxy> {
+        Proxy::open_with(document, life, Vec::new())
+    }
+
+    /// The same, and these get all events, also those that nobody has read who was there before.
+    ///
+    /// # Errors
+    /// As for [`open`](Proxy::open).
+    pub fn open_with(document: Document, life: Life, sinks: Vec<Box<dyn Sink>>) -> Result<Proxy> {
+        let desired = document.desired().clone();
+        let pins = match life {
+            Life::Process => None,
+            Life::Kernel => Some(Pins::open(&desired.settings.pins)?),
+        };
+        let (wake, woken) = channel();
+        let names = {
+            let wake = Mutex::new(wake.clone());
+            powerless::start(|| {
+                let resolver = Resolver::of_system()?;
+                Ok(Names::start(resolver, move || changed(&wake))?)
+            })?
+        };
+        let checks = {
+            let wake = Mutex::new(wake.clone());
+            powerless::start(|| Ok(Checks::start(move || changed(&wake))?))?
+        };
+        names.resolve_all(&plan::hosts(&desired), RESOLVE);
+        let world = World {
+            hosts: hosts(&names),
+            ..World::default()
+        };
+        let keeper = Keeper::open(desired, world, pins.as_ref())?;
+        let events = Events::open(keeper.generation())?;
+        let feed = powerless::start(|| Feed::start(events, &keeper.plan().listeners, sinks))?;
+        let shared = Arc::new(Shared {
+            kept: Mutex::new(Kept {
+                document,
+                keeper,
+                drained: BTreeSet::new(),
+                failure: None,
+            }),
+            names,
+            checks,
+            begun: Instant::now(),
+        });
+        {
+            let kept = shared.lock();
+            // An earlier process may have wanted others.
+            kept.keeper.want(told(kept.keeper.desired()))?;
+            shared.follow(&kept, &feed);
+        }
+        let refresher = {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("refresh".to_owned());
+            thread.spawn(move || shared.refresh_when(&woken))
+        };
+        let refresher = refresher.map_err(|error| Error::Machine {
+            call: "start a thread that follows names and checks",
+            error,
+            hint: "the limit of processes is reached: see ulimit -u",
+        })?;
+        Ok(Proxy {
+            shared,
+            feed,
+            wake,
+            refresher: Some(refresher),
+        })
+    }
+
+    /// Does what this configuration says from now on, at once or not at all.
+    ///
+    /// # Errors
+    /// When it is not possible, or the kernel refuses: everything is as before then.
+    pub fn apply(&self, document: Document) -> Result<Turn> {
+        self.change(|present| {
+            *present = document;
+            Ok(Effect::default())
+        })
+    }
+
+    /// Changes the configuration, at once or not at all.
+    ///
+    /// # Errors
+    /// When the change is refused, or the configuration that it makes: everything is as before then.
+    pub fn change(
+        &self,
+        edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
+    ) -> Result<Turn> {
+        let mut kept = self.shared.lock();
+        let mut document = kept.document.clone();
+        let effect = edit(&mut document)?;
+        let desired = document.desired().clone();
+        let hosts_before = plan::hosts(kept.keeper.desired());
+        let told_before = told(kept.keeper.desired());
+        self.shared
+            .names
+            .resolve_all(&plan::hosts(&desired), RESOLVE);
+        let drained_before = kept.drained.clone();
+        kept.rename(&effect.renamed);
+        let world = self.shared.world(&kept, &desired);
+        let turn = kept.keeper.turn(desired, world);
+        if turn.is_err() {
+            kept.drained = drained_before;
+            self.shared.names.set(hosts_before);
+            return turn;
+        }
+        kept.document = document;
+        self.shared.follow(&kept, &self.feed);
+        // What was asked for meanwhile is wanted until the configuration says something else.
+        let told = told(kept.keeper.desired());
+        if told != told_before {
+            kept.keeper.want(told)?;
+        }
+        self.look_again();
+        turn
+    }
+
+    /// The configuration, as it is now.
+    #[must_use]
+    pub fn document(&self) -> Document {
+        self.shared.lock().document.clone()
+    }
+
+    /// A target gets no new connections any more; those that it has go on. Without a group, in all that it is in.
+    ///
+    /// # Errors
+    /// When there is no such target, or the kernel refuses.
+    pub fn drain(&self, address: SocketAddr, group: Option<&str>) -> Result<Turn> {
+        self.set_drained(address, group, |drained, target| drained.insert(target))
+    }
+
+    /// It gets connections again.
+    ///
+    /// # Errors
+    /// When there is no such target, or the kernel refuses.
+    pub fn undrain(&self, address: SocketAddr, group: Option<&str>) -> Result<Turn> {
+        self.set_drained(address, group, |drained, target| drained.remove(&target))
+    }
+
+    fn set_drained(
+        &self,
+        address: SocketAddr,
+        group: Option<&str>,
+        set: impl Fn(&mut BTreeSet<Target>, Target) -> bool,
+    ) -> Result<Turn> {
+        let mut kept = self.shared.lock();
+        let targets = kept.keeper.plan().targets.keys();
+        let is_meant =
+            |it: &&Target| it.address == address && group.is_none_or(|group| it.group == group);
+        let meant: Vec<Target> = targets.clone().filter(is_meant).cloned().collect();
+        if meant.is_empty() {
+            return Err(Error::Unknown {
+                what: "target",
+                name: address.to_string(),
+                known: targets.map(|it| it.address.to_string()).collect(),
+            });
+        }
+        let before = kept.drained.clone();
+        for target in meant {
+            set(&mut kept.drained, target);
+        }
+        let turn = self.shared.turn(&mut kept);
+        match turn {
+            Ok(_) => self.look_again(),
+            Err(_) => kept.drained = before,
+        }
+        turn
+    }
+
+    /// What is to be done at some time may be another by now.
+    fn look_again(&self) {
+        // It is gone if it panicked, which it told.
+        let _ = self.wake.send(Wake::Due);
+    }
+
+    /// Events from now on. Who does not take them loses the oldest, beyond `room`.
+    #[must_use]
+    pub fn events(&self, room: usize) -> Subscription {
+        self.feed.subscribe(room)
+    }
+
+    /// The last events, the oldest first.
+    #[must_use]
+    pub fn past_events(&self) -> Vec<Told> {
+        self.feed.past()
+    }
+
+    /// Hands events to this one too, from now on.
+    pub fn add_sink(&self, sink: impl Sink + 'static) {
+        self.feed.add(sink);
+    }
+
+    /// From now on the kernel tells of these kinds of events, and of no others.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn want(&self, kinds: &[Kind]) -> Result<()> {
+        self.shared.lock().keeper.want(kinds)
+    }
+
+    /// The connections that there are, as far as they are asked for.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn connections(&self, filter: &Filter) -> Result<Vec<Named>> {
+        let kept = self.shared.lock();
+        let generation = kept.keeper.generation();
+        let all = connections::all(generation.maps(), generation.shape())?;
+        let plan = kept.keeper.plan();
+        let named = all.into_iter().map(|connection| {
+            let listening = connection
+                .listener
+                .and_then(|number| plan.listening(number));
+            Named {
+                proxy: listening.map(|it| it.proxy.clone()),
+                connection,
+            }
+        });
+        Ok(named.filter(|it| filter.has(it)).collect())
+    }
+
+    /// How everything stands.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn status(&self) -> Result<Status> {
+        self.shared.status(&self.feed)
+    }
+
+    /// The generation that decides packets, for what is asked of it.
+    pub fn with_keeper<T>(&self, ask: impl FnOnce(&Keeper) -> T) -> T {
+        ask(&self.shared.lock().keeper)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // It is gone if it panicked, which it told.
+        let _ = self.wake.send(Wake::Over);
+        if let Some(refresher) = self.refresher.take() {
+            let _ = refresher.join();
+        }
+    }
+}
+
+impl Filter {
+    fn has(&self, named: &Named) -> bool {
+        let it = &named.connection;
+        let is = |wanted: Option<bool>| wanted.unwrap_or(true);
+        is(self.client.map(|prefix| prefix.contains(it.client.ip())))
+            && is(self.target.map(|(ip, port)| {
+                it.target.ip() == ip && port.is_none_or(|port| it.target.port() == port)
+            }))
+            && is(self
+                .proxy
+                .as_ref()
+                .map(|proxy| named.proxy.as_ref() == Some(proxy)))
+            && is(self.state.map(|state| it.state == state))
+    }
+}
+
+fn changed(wake: &Mutex<Sender<Wake>>) {
+    let wake = wake.lock().unwrap_or_else(PoisonError::into_inner);
+    // Nobody listens any more when the proxy ends.
+    let _ = wake.send(Wake::Changed);
+}
+
+/// The events that a configuration wants: all, or those that are written down.
+const fn told(desired: &Desired) -> &'static [Kind] {
+    match (desired.settings.events, &desired.settings.access_log) {
+        (true, _) => Kind::ALL,
+        (false, Some(_)) => &[Kind::Closed],
+        (false, None) => &[],
+    }
+}
+
+/// The addresses that names have.
+fn hosts(names: &Names) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    let known = names.known().into_iter();
+    known.map(|(name, known)| (name, known.addresses)).collect()
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Each change of it is one step: who panicked left it whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn world(&self, kept: &Kept, desired: &Desired) -> World {
+        let hosts = hosts(&self.names);
+        // Who is not to be checked any more has a standing until it is so.
+        let checked = checked(desired, &hosts);
+        let standings = self.checks.standings().into_iter();
+        let standings = standings.filter(|(target, _)| checked.contains_key(target));
+        let shares = standings.map(|(target, view)| {
+            let share = match view.state {
+                State::Down => 0,
+                State::Unknown | State::Up => view.share,
+            };
+            (target, share)
+        });
+        let is_there = |target: &&Target| desired.group(&target.group).is_some();
+        World {
+            devices: BTreeMap::new(),
+            shares: shares.collect(),
+            hosts,
+            drained: kept.drained.iter().filter(is_there).cloned().collect(),
+        }
+    }
+
+    /// Looks at the world again.
+    fn turn(&self, kept: &mut Kept) -> Result<Turn> {
+        let desired = kept.keeper.desired().clone();
+        let world = self.world(kept, &desired);
+        kept.keeper.turn(desired, world)
+    }
+
+    /// Names and targets are followed as the present configuration has them.
+    fn follow(&self, kept: &Kept, feed: &Feed) {
+        let desired = kept.keeper.desired();
+        self.names.set(plan::hosts(desired));
+        self.checks.set(checked(desired, &hosts(&self.names)));
+        feed.name(&kept.keeper.plan().listeners);
+    }
+
+    /// Follows names and checks, and ends what backends that leave still have, until it is over.
+    fn refresh_when(&self, woken: &Receiver<Wake>) {
+        loop {
+            let due = self.lock().keeper.due();
+            let first = match due {
+                Some(due) => woken.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            // One look is for all that has changed until now.
+            let wakes: Vec<Wake> = first.into_iter().chain(woken.try_iter()).collect();
+            if wakes.contains(&Wake::Over) || first == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+            let mut kept = self.lock();
+            let mut done = kept.keeper.end_leaving();
+            if wakes.contains(&Wake::Changed) {
+                done = done.and_then(|()| self.turn(&mut kept).map(drop));
+                let desired = kept.keeper.desired();
+                self.checks.set(checked(desired, &hosts(&self.names)));
+            }
+            kept.failure = done.err().map(|error| error.to_string());
+        }
+    }
+
+    fn status(&self, feed: &Feed) -> Result<Status> {
+        let kept = self.lock();
+        let keeper = &kept.keeper;
+        let attached = keeper.attached();
+        let devices = attached.choices().iter().map(|choice| status::Device {
+            name: choice.name.clone(),
+            choice: choice.to_string(),
+        });
+        let notes = attached.notes().iter().map(ToString::to_string);
+        let failures = kept.failure.iter().cloned();
+        let failures = failures.chain(feed.failure());
+        let counters = keeper.generation().counters()?.into_iter();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime: self.begun.elapsed(),
+            generation: keeper.turns(),
+            devices: devices.collect(),
+            notes: notes
+                .chain(failures)
+                .chain(self.unanswered())
+                .chain(room(keeper))
+                .collect(),
+            leaving: leaving(keeper)?,
+            proxies: proxies(keeper),
+            groups: self.groups(&kept)?,
+            counters: counters
+                .map(|(reason, count)| (reason.name(), count))
+                .collect(),
+            events: feed.reading(),
+        })
+    }
+
+    /// Names whose addresses are of before.
+    fn unanswered(&self) -> impl Iterator<Item = String> {
+        let known = self.names.known().into_iter();
+        known.filter_map(|(name, known)| known.error.map(|error| format!("{name}: {error}")))
+    }
+
+    fn groups(&self, kept: &Kept) -> Result<Vec<status::Group>> {
+        let keeper = &kept.keeper;
+        let standings = self.checks.standings();
+        let mut groups = Vec::new();
+        for group in &keeper.desired().groups {
+            let mut targets = Vec::new();
+            for (target, aim) in &keeper.plan().targets {
+                if target.group != group.name {
+                    continue;
+                }
+                let view = standings.get(target);
+                let state = match view.map(|view| view.state) {
+                    _ if kept.drained.contains(target) => "drained",
+                    None => "unchecked",
+                    Some(State::Unknown) => "unknown",
+                    Some(State::Up) => "up",
+                    Some(State::Down) => "down",
+                };
+                targets.push(status::Target {
+                    address: target.address,
+                    weight: aim.weight,
+                    share: aim.share,
+                    state,
+                    last: view.and_then(|view| view.last.as_ref()).map(heard),
+                    connections: keeper.generation().flows_of(aim.backend)?,
+                });
+            }
+            groups.push(status::Group {
+                name: group.name.clone(),
+                algorithm: group.algorithm.word(),
+                nat: group.nat.word(),
+                is_desperate: keeper.plan().desperate.contains(&group.name),
+                targets,
+            });
+        }
+        Ok(groups)
+    }
+}
+
+fn proxies(keeper: &Keeper) -> Vec<status::Listeners> {
+    let mut places: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for listening in keeper.plan().listeners.values() {
+        let place = (listening.address, listening.protocol);
+        places.entry(&listening.proxy).or_default().push(place);
+    }
+    let proxies = keeper.desired().proxies.iter();
+    let proxies = proxies.map(|proxy| status::Listeners {
+        name: proxy.name.clone(),
+        places: places.remove(proxy.name.as_str()).unwrap_or_default(),
+        group: proxy.group.clone(),
+        routes: proxy.routes.iter().map(|route| route.sources.len()).sum(),
+    });
+    proxies.collect()
+}
+
+/// That there is another room for flows than is wanted, if that is so: it is as large as it was made.
+fn room(keeper: &Keeper) -> Option<String> {
+    let (wanted, there) = (
+        keeper.plan().config.room.flows,
+        keeper.generation().shape().room.flows,
+    );
+    (wanted != there).then(|| {
+        format!("there is room for {there} flows, not for {wanted}: that changes when the proxy is detached and run again")
+    })
+}
+
+/// What was heard of a target.
+fn heard(last: &std::result::Result<Duration, Failure>) -> String {
+    match last {
+        Ok(time) => format!("answered in {:.1} ms", time.as_secs_f64() * 1000.0),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// Backends that get no connections any more, and still have some.
+fn leaving(keeper: &Keeper) -> Result<Vec<status::Leaving>> {
+    let mut all = Vec::new();
+    for (backend, left) in keeper.leaving() {
+        let connections = keeper.generation().flows_of(backend)?;
+        let Some(address) = keeper.address(backend).filter(|_| connections > 0) else {
+            continue;
+        };
+        all.push(status::Leaving {
+            address,
+            connections,
+            left,
+        });
+    }
+    Ok(all)
+}
+
+/// The targets that are asked whether they live, and how.
+fn checked(
+    desired: &Desired,
+    hosts: &BTreeMap<String, BTreeSet<IpAddr>>,
+) -> BTreeMap<Target, Health> {
+    let groups = desired.groups.iter();
+    let groups = groups.filter_map(|group| group.health.as_ref().map(|health| (group, health)));
+    let targets = groups.flat_map(|(group, health)| {
+        plan::targets(group, hosts).into_keys().map(|address| {
+            let group = group.name.clone();
+            (Target { group, address }, health.clone())
+        })
+    });
+    targets.collect()
+}

@@ -1,0 +1,339 @@
+//! Answers of a running proxy, for people.
+
+use bpfsmith_config::Value;
+use bpfsmith_config::value::Kind;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// A list in columns, each as wide as its widest cell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(head: &[&str]) -> Table {
+        Table {
+            rows: vec![head.iter().map(|it| (*it).to_owned()).collect()],
+        }
+    }
+
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        // What others wrote must not speak to the terminal.
+        self.rows
+            .push(cells.into_iter().map(|cell| printable(&cell)).collect());
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                line += &format!("{cell:<width$}  ", width = width(column));
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The text without what a terminal would obey.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let printable = |it: char| if it.is_control() { '\u{fffd}' } else { it };
+    text.chars().map(printable).collect()
+}
+
+/// What a table has under that name, as text; nothing for what is not there.
+#[must_use]
+pub fn cell(value: &Value, name: &str) -> String {
+    value.get(name).map_or_else(String::new, plain)
+}
+
+pub(crate) fn plain(value: &Value) -> String {
+    match &value.kind {
+        Kind::Null => String::new(),
+        Kind::Text(it) => it.clone(),
+        Kind::Int(it) => it.to_string(),
+        Kind::Float(it) => it.to_string(),
+        Kind::Bool(it) => (if *it { "yes" } else { "no" }).to_owned(),
+        Kind::List(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Kind::Table(_) => bpfsmith_config::json::write(value),
+    }
+}
+
+/// The values of a list, if it is one.
+#[must_use]
+pub fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    match value.get(name).map(|it| &it.kind) {
+        Some(Kind::List(list)) => list,
+        _ => &[],
+    }
+}
+
+/// A whole number of a table; 0 if there is none.
+#[must_use]
+pub fn number(value: &Value, name: &str) -> u64 {
+    match value.get(name).map(|it| &it.kind) {
+        Some(Kind::Int(it)) => u64::try_from(*it).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+pub(crate) fn seconds(value: &Value, name: &str) -> f64 {
+    match value.get(name).map(|it| &it.kind) {
+        Some(Kind::Float(it)) => *it,
+        Some(Kind::Int(it)) => *it as f64,
+        _ => 0.0,
+    }
+}
+
+/// A time that people can read: two units at most.
+#[must_use]
+pub fn time(seconds: f64) -> String {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+    let whole = time.as_secs();
+    match whole {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        3600..86400 => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        _ => format!("{} d {} h", whole / 86400, whole % 86400 / 3600),
+    }
+}
+
+/// Bytes that people can read.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("kB", 1_000),
+    ];
+    match UNITS.iter().find(|(_, unit)| count >= *unit) {
+        Some((name, unit)) => format!("{}.{} {name}", count / unit, count % unit * 10 / unit),
+        None => format!("{count} B"),
+    }
+}
+
+/// How everything stands.
+#[must_use]
+pub fn status(status: &Value) -> String {
+    let mut text = format!(
+        "bpfsmith-proxy {}, process {}, up {}, generation {}\n",
+        cell(status, "version"),
+        cell(status, "pid"),
+        time(seconds(status, "uptime")),
+        cell(status, "generation"),
+    );
+    text += "\nDevices\n";
+    for device in list(status, "devices") {
+        text += &format!("  {}\n", printable(&cell(device, "programs")));
+    }
+    let mut proxies = Table::new(&["PROXY", "LISTENS", "GROUP", "ROUTES"]);
+    for proxy in list(status, "proxies") {
+        let places = list(proxy, "listens").iter();
+        let places = places.map(|it| format!("{}/{}", cell(it, "address"), cell(it, "protocol")));
+        proxies.row([
+            cell(proxy, "name"),
+            places.collect::<Vec<_>>().join(" "),
+            cell(proxy, "group"),
+            cell(proxy, "routes"),
+        ]);
+    }
+    text += &format!("\n{}", proxies.text());
+    text += &format!("\n{}", targets(status));
+    for it in list(status, "leaving") {
+        text += &format!(
+            "{} leaves: {} connections, for {} still\n",
+            cell(it, "address"),
+            cell(it, "connections"),
+            time(seconds(it, "seconds_left")),
+        );
+    }
+    let packets = packets(status);
+    if !packets.is_empty() {
+        text += &format!("\n{packets}");
+    }
+    for note in list(status, "notes") {
+        text += &format!("note: {}\n", printable(&plain(note)));
+    }
+    text
+}
+
+/// The targets of all groups.
+fn targets(status: &Value) -> String {
+    let mut table = Table::new(&[
+        "GROUP",
+        "TARGET",
+        "STATE",
+        "WEIGHT",
+        "SHARE",
+        "CONNECTIONS",
+        "LAST CHECK",
+    ]);
+    for group in list(status, "groups") {
+        for target in list(group, "targets") {
+            table.row([
+                cell(group, "name"),
+                cell(target, "address"),
+                cell(target, "state"),
+                cell(target, "weight"),
+                format!("{} %", cell(target, "share")),
+                cell(target, "connections"),
+                cell(target, "last"),
+            ]);
+        }
+    }
+    table.text()
+}
+
+/// What became of packets, as far as it is anything.
+fn packets(status: &Value) -> String {
+    let Some(Kind::Table(entries)) = status.get("counters").map(|it| &it.kind) else {
+        return String::new();
+    };
+    let mut table = Table::new(&["PACKETS", "COUNT"]);
+    for entry in entries {
+        if !matches!(entry.value.kind, Kind::Int(0)) {
+            table.row([entry.key.clone(), plain(&entry.value)]);
+        }
+    }
+    if table.rows.len() > 1 {
+        table.text()
+    } else {
+        String::new()
+    }
+}
+
+/// Connections, or sums of them.
+#[must_use]
+pub fn connections(answer: &Value) -> String {
+    let traffic = |value: &Value, name: &str| {
+        let traffic = value.get(name);
+        traffic.map_or_else(String::new, |it| bytes(number(it, "bytes")))
+    };
+    let count = cell(answer, "connections");
+    if answer.get("sums").is_some() {
+        let mut table = Table::new(&[
+            "NAME",
+            "CONNECTIONS",
+            "TO TARGET",
+            "TO CLIENT",
+        ]);
+        for sum in list(answer, "sums") {
+            table.row([
+                cell(sum, "name"),
+                cell(sum, "connections"),
+                traffic(sum, "there"),
+                traffic(sum, "back"),
+            ]);
+        }
+        return format!("{}{count} connections\n", table.text());
+    }
+    let mut table = Table::new(&[
+        "PROXY",
+        "",
+        "CLIENT",
+        "SERVICE",
+        "TARGET",
+        "STATE",
+        "AGE",
+        "IDLE",
+        "TO TARGET",
+        "TO CLIENT",
+    ]);
+    for it in list(answer, "list") {
+        table.row([
+            cell(it, "proxy"),
+            cell(it, "protocol"),
+            cell(it, "client"),
+            cell(it, "service"),
+            cell(it, "target"),
+            cell(it, "state"),
+            time(seconds(it, "age")),
+            time(seconds(it, "idle")),
+            traffic(it, "there"),
+            traffic(it, "back"),
+        ]);
+    }
+    let listed = list(answer, "list").len().to_string();
+    let rest = match listed == count {
+        true => String::new(),
+        false => format!(", {listed} of them listed"),
+    };
+    format!("{}{count} connections{rest}\n", table.text())
+}
+
+/// An event, on one line.
+#[must_use]
+pub fn event(event: &Value) -> String {
+    if cell(event, "event") == "lost" {
+        return format!(
+            "{} events were lost: this reader is too slow",
+            cell(event, "count")
+        );
+    }
+    let at = UNIX_EPOCH + Duration::try_from_secs_f64(seconds(event, "time")).unwrap_or_default();
+    let of_day = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
+    let mut line = format!(
+        "{:02}:{:02}:{:02} {:<8} {} {} -> {}",
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60,
+        cell(event, "event"),
+        cell(event, "protocol"),
+        cell(event, "client"),
+        cell(event, "service"),
+    );
+    if event.get("target").is_some() {
+        line += &format!(" at {}", cell(event, "target"));
+    }
+    for (name, before) in [
+        ("proxy", "of"),
+        ("reason", "because of"),
+        ("end", "ended:"),
+    ] {
+        let text = cell(event, name);
+        if !text.is_empty() {
+            line += &format!(", {before} {text}");
+        }
+    }
+    if cell(event, "event") == "closed" {
+        let traffic = |name| event.get(name).map_or(0, |it| number(it, "bytes"));
+        line += &format!(
+            " after {}, {} there, {} back",
+            time(seconds(event, "age")),
+            bytes(traffic("there")),
+            bytes(traffic("back")),
+        );
+    }
+    printable(&line)
+}
+
+/// What came of a change.
+#[must_use]
+pub fn turn(turn: &Value) -> String {
+    let mut text = match turn.get("new").map(|it| &it.kind) {
+        Some(Kind::Bool(true)) => format!(
+            "generation {} after {:.1} ms\n",
+            cell(turn, "generation"),
+            seconds(turn, "milliseconds")
+        ),
+        _ => "done: nothing that the kernel does has changed\n".to_owned(),
+    };
+    let lost = cell(turn, "lost_devices");
+    if !lost.is_empty() {
+        text += &format!("gone meanwhile: {}\n", printable(&lost));
+    }
+    let saved = cell(turn, "saved");
+    if !saved.is_empty() {
+        text += &format!("saved to {}\n", printable(&saved));
+    }
+    text
+}

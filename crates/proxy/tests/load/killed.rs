@@ -1,0 +1,82 @@
+//! The process is killed whenever chance has it.
+
+use super::model::{self, FILE, Model};
+use super::{Api, Chance, Load, count, under_load};
+use crate::rig::support::world::World;
+use crate::rig::{Daemon, SERVED, at, number};
+use bpfsmith_gate::needs;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Changes as fast as they are answered, until nobody answers: who may answer clients then is one or the other.
+fn hurry(
+    api: &Api,
+    load: &Load<'_>,
+    model: &mut Model,
+    chance: &mut Chance,
+    made: &AtomicU32,
+    is_over: &AtomicBool,
+) {
+    while !is_over.load(Ordering::Acquire) {
+        let mut next = model.clone();
+        let change = next.next(chance);
+        if ["save", "reload"].contains(&change.path[1].as_str()) {
+            // The file stays as it is: it says what is true after the next start.
+            continue;
+        }
+        *model = next;
+        load.truth.may_become(&model.allowed());
+        let Ok(reply) = change.ask(api) else { return };
+        let said = String::from_utf8_lossy(&reply.body);
+        assert!(reply.is_success(), "{change:?}: {said}");
+        load.truth.is(model.allowed());
+        made.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[test]
+fn killed_at_random() {
+    needs!(NetNs, Veth, Tcx, Bpffs);
+    let world = World::new(2, model::BACKENDS);
+    let servers = world.serve(SERVED);
+    let mut daemon = Daemon::start(&world, FILE);
+    let mut chance = Chance::new("killed_at_random");
+    let mut other = chance.another();
+    let kills = count(50, 6);
+    let (made, mut at_start) = (AtomicU32::new(0), 0);
+    under_load(&world, Model::default().allowed(), &mut chance, |load| {
+        let mut before = 0;
+        for _ in 0..kills {
+            let api = Api::of(&daemon);
+            let is_over = AtomicBool::new(false);
+            let mut theirs = other.another();
+            let mut model = Model::default();
+            std::thread::scope(|scope| {
+                scope.spawn(|| hurry(&api, load, &mut model, &mut theirs, &made, &is_over));
+                // Whatever it does then, it does not end it.
+                std::thread::sleep(Duration::from_millis(other.below(1500)));
+                daemon.kill9();
+                is_over.store(true, Ordering::Release);
+            });
+            load.truth.may_become(&Model::default().allowed());
+            // Some do not even live until they have begun.
+            for _ in 0..other.below(3) {
+                daemon.run();
+                std::thread::sleep(Duration::from_millis(other.below(250)));
+                daemon.kill9();
+                at_start += 1;
+            }
+            daemon.restart();
+            load.truth.is(Model::default().allowed());
+            load.goes_on();
+            load.all_are_known(&daemon);
+            let now = number(at(&daemon.status(), &["counters"]), &["opened"]);
+            assert!(now > before, "{now} were counted after {before}");
+            before = now;
+        }
+    });
+    let failed: Vec<String> = servers.iter().flat_map(|it| it.failed()).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    let made = made.load(Ordering::Acquire);
+    println!("killed {kills} times after {made} changes, and {at_start} times while it began");
+}
