@@ -2,15 +2,14 @@
 
 use bpfsmith_asm::isa::Order;
 use bpfsmith_asm::{decode, text};
+use bpfsmith_bench::arguments::{number, words};
 use bpfsmith_bench::programs::*;
 use bpfsmith_bench::rounds::{Peer, measure};
-use std::env;
 
 fn main() {
-    // Cargo itself passes --bench.
-    let chosen: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let chosen = words();
     let wants = |name: &str| chosen.is_empty() || chosen.iter().any(|arg| arg == name);
-    let rounds = env::var("ROUNDS").map_or(11, |n| n.parse().expect("ROUNDS is a number"));
+    let rounds = number("ROUNDS", 11);
     for blocks in BLOCKS {
         compare_builders(blocks);
         if wants("build") {

@@ -3,6 +3,7 @@
 //! Each sample is a process of its own, so that nothing is warm that is not warm for a program that
 //! has just started. What is done once more in the same process is told apart.
 
+use bpfsmith_bench::arguments::number;
 use bpfsmith_bench::btf::{OPS, PEERS, Query, Reader, Smith, Walk};
 use bpfsmith_bench::{rounds, with_reader};
 use bpfsmith_btf::Kind;
@@ -38,7 +39,7 @@ fn main() {
         let queries = read_queries();
         return with_reader!(peer.as_str(), as_peer(&queries));
     }
-    let rounds = env::var("ROUNDS").map_or(11, |n| n.parse().expect("ROUNDS is a number"));
+    let rounds = number("ROUNDS", 11);
     let only = env::var("PEERS").unwrap_or_default();
     let peers: Vec<_> = PEERS
         .into_iter()

@@ -4,6 +4,7 @@
 //! written with the assembler that is measured, adds up the time that a process spends in bpf(2).
 
 use bpfsmith_asm::dsl::*;
+use bpfsmith_bench::arguments::number;
 use bpfsmith_bench::first_load::{PEER, PEERS, as_peer};
 use bpfsmith_maps::Map;
 use bpfsmith_prog::target::RawTracepoint;
@@ -86,7 +87,7 @@ fn main() {
         println!("{}", as_peer(&peer).as_nanos());
         return;
     }
-    let rounds = env::var("ROUNDS").map_or(31, |n| n.parse().expect("ROUNDS is a number"));
+    let rounds = number("ROUNDS", 31);
     let mut maps = Maps::new();
     let _enter = attach(&mut maps, "sys_enter", enter());
     let _leave = attach(&mut maps, "sys_exit", leave());

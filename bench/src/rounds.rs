@@ -78,30 +78,49 @@ pub fn measure(
     );
 }
 
+/// The least, the middle and the greatest of some figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle.
+    pub median: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of these; nothing of none.
+    #[must_use]
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        Some(Spread {
+            min: *sorted.first()?,
+            median: sorted[sorted.len() / 2],
+            max: *sorted.last()?,
+        })
+    }
+}
+
 /// Prints a row for each peer that has samples: minimum, median, maximum, and the ratios to the one
 /// named `to`.
-pub fn print(what: &str, to: &str, mut peers: Vec<(&str, Vec<f64>)>) {
-    peers.retain(|(_, samples)| !samples.is_empty());
-    for (_, samples) in &mut peers {
-        samples.sort_by(f64::total_cmp);
-    }
-    let figures = |samples: &[f64]| {
-        let last = samples.len() - 1;
-        (samples[0], samples[samples.len() / 2], samples[last])
-    };
-    let reference = peers.iter().position(|(name, _)| *name == to).unwrap_or(0);
-    let (unit_min, unit_median, _) = figures(&peers[reference].1);
+pub fn print(what: &str, to: &str, peers: Vec<(&str, Vec<f64>)>) {
+    let spreads = peers.into_iter();
+    let spreads = spreads.filter_map(|(name, samples)| Some((name, Spread::of(samples)?)));
+    let peers: Vec<_> = spreads.collect();
+    let reference = peers.iter().find(|(name, _)| *name == to).or(peers.first());
+    let Some(&(_, unit)) = reference else { return };
     println!("\n{what}");
     println!(
         "{:<34} {:>8} {:>8} {:>8}   {:>9} {:>9}",
         "", "min", "median", "max", "min/peer", "med/peer"
     );
-    for (name, samples) in &peers {
-        let (min, median, max) = figures(samples);
+    for (name, Spread { min, median, max }) in &peers {
         println!(
             "{name:<34} {min:>8.2} {median:>8.2} {max:>8.2}   {:>9.2} {:>9.2}",
-            min / unit_min,
-            median / unit_median,
+            min / unit.min,
+            median / unit.median,
         );
     }
 }

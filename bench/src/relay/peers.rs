@@ -1,221 +1,200 @@
-//! The proxies.
+//! The proxies, one row each.
 
-use super::{ROLE, Usage};
-use bpfsmith_splice::{Proxy, Settings, Splicer};
-use nix::fcntl::{OFlag, SpliceFFlags, splice};
-use nix::unistd::pipe2;
-use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{env, fs, io, thread};
+use super::Suite;
+use super::process::Process;
+use super::proxies::Carrier;
+use super::rules::{Nat, Rules};
+use super::stage::{Cables, SOURCE, Stage};
+use super::work::{Shape, Work};
+use bpfsmith_datapath::choice::Wish;
+use bpfsmith_datapath::config::Mode;
+use std::net::SocketAddr;
 
 /// A proxy to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// No proxy: the machine in the middle forwards packets.
-    Direct,
-    /// Two threads for each connection, which read and write with 64 KiB between.
-    Copy,
-    /// The same with a pipe between, and `splice(2)` into it and out of it.
-    Pipe,
-    /// haproxy, as it comes.
-    Haproxy,
-    /// haproxy with `option splice-auto`: `splice(2)` where it finds it worth it.
-    HaproxySplice,
-    /// `bpfsmith_splice`: a program in the kernel joins the sockets.
-    Smith,
-    /// The same proxy as it is without that program: one thread copies.
-    SmithCopy,
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// What it is called.
+    pub name: &'static str,
+    /// How packets or bytes get through.
+    pub way: Way,
+    /// The cables that it is put between.
+    pub cables: Cables,
+    /// Where it belongs.
+    pub suites: &'static [Suite],
 }
 
-impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 7] = [
-        Kind::Direct,
-        Kind::Copy,
-        Kind::Pipe,
-        Kind::Haproxy,
-        Kind::HaproxySplice,
-        Kind::Smith,
-        Kind::SmithCopy,
-    ];
+/// How packets or bytes get through the machine in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It forwards packets as they are.
+    Nobody,
+    /// A process carries bytes.
+    Process(Carrier),
+    /// nftables changes packets.
+    Nft(Nat),
+    /// `bpfsmith_datapath` changes packets: programs on both devices.
+    Packets(Mode, Wish),
+}
 
-    /// What it is called.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::Direct => "direct",
-            Kind::Copy => "copy",
-            Kind::Pipe => "splice(2)",
-            Kind::Haproxy => "haproxy",
-            Kind::HaproxySplice => "haproxy-splice",
-            Kind::Smith => "bpfsmith",
-            Kind::SmithCopy => "bpfsmith-copy",
-        }
+/// The one that all are compared with.
+pub const ROUTING: &str = "routing";
+
+/// All of them.
+pub const PEERS: &[Peer] = &[
+    row(ROUTING, Way::Nobody, Suite::BOTH),
+    row("copy", Way::Process(Carrier::Copy), Suite::SOCKETS),
+    row("splice(2)", Way::Process(Carrier::Pipe), Suite::SOCKETS),
+    row("haproxy", Way::Process(Carrier::Haproxy), Suite::BOTH),
+    row(
+        "haproxy-splice",
+        Way::Process(Carrier::HaproxySplice),
+        Suite::SOCKETS,
+    ),
+    row("nginx", Way::Process(Carrier::Nginx), Suite::BOTH),
+    row("bpfsmith", Way::Process(Carrier::Smith), Suite::SOCKETS),
+    row(
+        "bpfsmith-copy",
+        Way::Process(Carrier::SmithCopy),
+        Suite::SOCKETS,
+    ),
+    row("nft-dnat", Way::Nft(Nat::Dnat), Suite::PACKETS),
+    row("nft-masquerade", Way::Nft(Nat::Masquerade), Suite::PACKETS),
+    row(
+        "dnat-peer",
+        Way::Packets(Mode::Dnat, Wish::Tcx),
+        Suite::PACKETS,
+    ),
+    row(
+        "dnat-device",
+        Way::Packets(Mode::Dnat, Wish::Visible),
+        Suite::PACKETS,
+    ),
+    row(
+        "nat-peer",
+        Way::Packets(Mode::FullNat, Wish::Tcx),
+        Suite::PACKETS,
+    ),
+    row(
+        "nat-device",
+        Way::Packets(Mode::FullNat, Wish::Visible),
+        Suite::PACKETS,
+    ),
+    framed("routing-frames", Way::Nobody),
+    framed("dnat-xdp", Way::Packets(Mode::Dnat, Wish::Native)),
+    framed("nat-xdp", Way::Packets(Mode::FullNat, Wish::Native)),
+];
+
+const fn row(name: &'static str, way: Way, suites: &'static [Suite]) -> Peer {
+    Peer {
+        name,
+        way,
+        cables: Cables::Whole,
+        suites,
     }
+}
 
+const fn framed(name: &'static str, way: Way) -> Peer {
+    Peer {
+        cables: Cables::Framed,
+        ..row(name, way, Suite::PACKETS)
+    }
+}
+
+impl Peer {
     /// The one of that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    pub fn named(name: &str) -> Option<&'static Peer> {
+        PEERS.iter().find(|peer| peer.name == name)
     }
 
-    /// Whether this machine has it.
+    /// A port of its own, at which both it and the server behind it listen: what is left of the
+    /// connections of one peer cannot be in the way of another's.
     #[must_use]
-    pub fn is_here(self) -> bool {
-        match self {
-            Kind::Haproxy | Kind::HaproxySplice => {
-                let version = Command::new("haproxy").arg("-v").output();
-                version.is_ok_and(|version| version.status.success())
-            }
-            _ => true,
+    pub fn port(&self) -> u16 {
+        let place = PEERS.iter().position(|peer| peer.name == self.name);
+        7001 + u16::try_from(place.unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Whether it can do that.
+    #[must_use]
+    pub fn can(&self, work: &Work) -> bool {
+        match self.way {
+            Way::Process(carrier) => work.shape != Shape::Datagram || carrier == Carrier::Nginx,
+            Way::Nobody | Way::Nft(_) | Way::Packets(..) => true,
         }
     }
 
-    /// Starts it, in the network namespace of the calling thread.
+    /// Starts it on the machine in the middle.
     ///
-    /// # Panics
-    /// If it does not come up.
-    #[must_use]
-    pub fn start(self, listen: SocketAddr, target: SocketAddr) -> Running {
-        let mut command = match self {
-            Kind::Direct => return Running(None),
-            Kind::Haproxy | Kind::HaproxySplice => haproxy(self, listen, target),
-            _ => {
-                let mut command = Command::new(env::current_exe().expect("this program"));
-                command.env(ROLE, format!("{} {listen} {target}", self.name()));
-                command
+    /// # Errors
+    /// Why it is not here.
+    pub fn start(&'static self, stage: &Stage) -> Result<Running, String> {
+        let server = stage.server_address(self.port());
+        let at = SocketAddr::from((stage.net.proxy.left.v4, self.port()));
+        let router = &stage.net.proxy;
+        let (to, middle) = match self.way {
+            Way::Nobody => (server, Middle::Nobody),
+            Way::Process(_) => {
+                let role = format!("{} {at} {server}", self.name);
+                let process = router.run(|| Process::start(&role, at));
+                let process = process.expect("a namespace").map_err(|it| it.to_string())?;
+                (at, Middle::Process(process))
+            }
+            Way::Nft(nat) => (at, Middle::Rules(Rules::nft(nat, at, server))),
+            Way::Packets(mode, wish) => {
+                let rules = Rules::packets(mode, wish, at, server, SOURCE)?;
+                (at, Middle::Rules(rules))
             }
         };
-        let child = command.stdin(Stdio::piped()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{}: {error}", self.name()));
-        let running = Running(Some(child));
-        let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(listen).is_err() {
-            assert!(Instant::now() < end, "{} does not listen", self.name());
-            thread::sleep(Duration::from_millis(5));
+        if let Middle::Rules(rules) = &middle {
+            for line in rules.description(router)? {
+                println!("{}: {line}", self.name);
+            }
         }
-        running
+        Ok(Running {
+            peer: self,
+            to,
+            middle,
+        })
     }
 }
 
 /// A proxy that runs, and ends when this is dropped.
 #[derive(Debug)]
-pub struct Running(Option<Child>);
+pub struct Running {
+    /// What it is.
+    pub peer: &'static Peer,
+    /// Where clients find it.
+    pub to: SocketAddr,
+    middle: Middle,
+}
+
+/// What is on the machine in the middle.
+#[derive(Debug)]
+enum Middle {
+    Nobody,
+    /// It runs all the time.
+    Process(Process),
+    /// They are there while they are used.
+    Rules(Rules),
+}
 
 impl Running {
-    /// What it used so far.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        let usage = |child: &Child| Usage::of(child.id());
-        self.0.as_ref().map(usage).unwrap_or_default()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
+    /// Prepares it for this.
+    pub fn prepare(&self, work: &Work) {
+        if let Middle::Process(process) = &self.middle {
+            process.keep(&work.place.proxy());
         }
     }
-}
 
-fn haproxy(kind: Kind, listen: SocketAddr, target: SocketAddr) -> Command {
-    let mut text = String::from("global\n  maxconn 4096\ndefaults\n  mode tcp\n");
-    text.push_str("  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n");
-    if kind == Kind::HaproxySplice {
-        text.push_str("  option splice-auto\n");
-    }
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "listen all\n  bind {listen}\n  server one {target}");
-    let name = format!("bpfsmith-bench-{}-{}.cfg", kind.name(), std::process::id());
-    let path = env::temp_dir().join(name);
-    fs::write(&path, text).expect("a configuration in the directory for temporary files");
-    let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-q").arg("-f").arg(path);
-    command
-}
-
-/// Is a proxy, until standard input ends.
-///
-/// # Panics
-/// If it cannot listen.
-pub fn serve(kind: Kind, listen: SocketAddr, target: SocketAddr) {
-    thread::spawn(move || match kind {
-        Kind::Copy => by_threads(listen, target, copy),
-        Kind::Pipe => by_threads(listen, target, through_a_pipe),
-        Kind::Smith | Kind::SmithCopy => smith(listen, target, kind),
-        Kind::Direct | Kind::Haproxy | Kind::HaproxySplice => {
-            unreachable!("{} is no part of this program", kind.name())
-        }
-    });
-    // Whoever started it is gone when this ends.
-    let _ = io::copy(&mut io::stdin(), &mut io::sink());
-}
-
-type Carry = fn(&TcpStream, &TcpStream) -> io::Result<()>;
-
-fn by_threads(listen: SocketAddr, target: SocketAddr, carry: Carry) {
-    let listener = TcpListener::bind(listen).expect("a free port");
-    for front in listener.incoming().flatten() {
-        thread::spawn(move || -> io::Result<()> {
-            let back = TcpStream::connect(target)?;
-            front.set_nodelay(true)?;
-            back.set_nodelay(true)?;
-            thread::scope(|scope| {
-                scope.spawn(|| one_way(&front, &back, carry));
-                one_way(&back, &front, carry);
-            });
-            Ok(())
-        });
-    }
-}
-
-/// An error ends the connection like an end does: its clients count what arrived.
-fn one_way(from: &TcpStream, to: &TcpStream, carry: Carry) {
-    let _ = carry(from, to);
-    let _ = to.shutdown(Shutdown::Write);
-}
-
-fn copy(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(()),
-            got => to.write_all(&buffer[..got])?,
+    /// Runs `body` while it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn during<T>(&self, stage: &Stage, body: impl FnOnce() -> T) -> Result<T, String> {
+        match &self.middle {
+            Middle::Rules(rules) => rules.during(&stage.net.proxy, body),
+            Middle::Nobody | Middle::Process(_) => Ok(body()),
         }
     }
-}
-
-fn through_a_pipe(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-    let (outlet, inlet) = pipe2(OFlag::O_CLOEXEC)?;
-    let flags = SpliceFFlags::SPLICE_F_MOVE;
-    loop {
-        let mut left = splice(from.as_fd(), None, inlet.as_fd(), None, 1 << 16, flags)?;
-        if left == 0 {
-            return Ok(());
-        }
-        while left > 0 {
-            left -= splice(outlet.as_fd(), None, to.as_fd(), None, left, flags)?;
-        }
-    }
-}
-
-fn smith(listen: SocketAddr, target: SocketAddr, kind: Kind) {
-    let listener = TcpListener::bind(listen).expect("a free port");
-    let proxy = match kind {
-        Kind::SmithCopy => Proxy::copying(listener, target),
-        _ => {
-            let splicer = Splicer::new(Settings::default());
-            let splicer = splicer.expect("a kernel that joins sockets");
-            Proxy::splicing(listener, target, splicer)
-        }
-    };
-    let mut proxy = proxy.expect("descriptors");
-    proxy.run().expect("connections that are accepted");
 }

@@ -1,183 +1,122 @@
-//! What goes through a proxy: messages to and fro, or a stream.
+//! What goes through a proxy, one row each.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
-use std::{fmt, thread};
+use super::Suite;
+use super::place::Place;
+use std::fmt;
 
 /// How bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A message goes to the server and comes back; then the next one.
-    PingPong,
     /// The client sends, and the server says at the end that it has everything.
     Stream,
+    /// A message goes to the server and comes back; then the next one.
+    PingPong,
+    /// A message goes to the server and comes back, and the server closes; then the next connection.
+    Connect,
+    /// A datagram goes to the server and comes back; then the next one.
+    Datagram,
+}
+
+impl Shape {
+    /// What is counted.
+    #[must_use]
+    pub const fn unit(self) -> Unit {
+        match self {
+            Shape::Stream => Unit::new("GB/s", 1e9, "ms/GB"),
+            Shape::PingPong => Unit::new("1000 req/s", 1e3, "µs/req"),
+            Shape::Connect => Unit::new("1000 conn/s", 1e3, "µs/conn"),
+            Shape::Datagram => Unit::new("1000 pkt/s", 1e3, "µs/pkt"),
+        }
+    }
+}
+
+/// What is counted, and in which units it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// What a rate is in.
+    pub rate: &'static str,
+    /// So many make one in the rate.
+    pub per: f64,
+    /// What the processors' time is in: thousandths of a second for each `per`.
+    pub cpu: &'static str,
+}
+
+impl Unit {
+    const fn new(rate: &'static str, per: f64, cpu: &'static str) -> Unit {
+        Unit { rate, per, cpu }
+    }
 }
 
 /// What clients do.
 #[derive(Clone, Copy, Debug)]
-pub struct Workload {
+pub struct Work {
     /// How bytes go.
     pub shape: Shape,
     /// The size of a message, or of what a stream is written in.
     pub size: usize,
-    /// How many connections do so at once.
-    pub connections: usize,
-    /// How many messages each sends.
-    pub messages: usize,
+    /// How many clients do so at once.
+    pub clients: usize,
+    /// Where everybody works.
+    pub place: Place,
+    /// Where it belongs.
+    pub suites: &'static [Suite],
 }
 
-impl fmt::Display for Workload {
+const KB: usize = 1 << 10;
+const MB: usize = 1 << 20;
+
+/// Everything that there is to do.
+pub const WORK: &[Work] = &[
+    row(Shape::Stream, 64 * KB, 1, Place::Apart, Suite::BOTH),
+    row(Shape::Stream, 64 * KB, 8, Place::Apart, Suite::BOTH),
+    row(Shape::PingPong, KB, 1, Place::Together, Suite::BOTH),
+    row(Shape::PingPong, KB, 32, Place::Apart, Suite::BOTH),
+    row(Shape::PingPong, 16 * KB, 1, Place::Together, Suite::SOCKETS),
+    row(Shape::PingPong, 64 * KB, 1, Place::Together, Suite::SOCKETS),
+    row(Shape::PingPong, MB, 1, Place::Together, Suite::SOCKETS),
+    row(Shape::PingPong, 64 * KB, 32, Place::Apart, Suite::SOCKETS),
+    row(Shape::Connect, 64, 1, Place::Together, Suite::BOTH),
+    row(Shape::Connect, 64, 16, Place::Apart, Suite::BOTH),
+    row(Shape::Datagram, 64, 1, Place::Together, Suite::PACKETS),
+    row(Shape::Datagram, 64, 32, Place::Apart, Suite::PACKETS),
+    row(Shape::Datagram, 1400, 1, Place::Together, Suite::PACKETS),
+    row(Shape::Datagram, 1400, 32, Place::Apart, Suite::PACKETS),
+];
+
+const fn row(
+    shape: Shape,
+    size: usize,
+    clients: usize,
+    place: Place,
+    suites: &'static [Suite],
+) -> Work {
+    Work {
+        shape,
+        size,
+        clients,
+        place,
+        suites,
+    }
+}
+
+impl fmt::Display for Work {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.shape {
+            Shape::Stream => "bulk",
+            Shape::PingPong => "requests",
+            Shape::Connect => "new connections",
+            Shape::Datagram => "UDP",
+        };
         let (size, unit) = match self.size {
-            size if size >= 1 << 20 => (size >> 20, "MiB"),
-            size => (size >> 10, "KiB"),
+            size if size >= MB => (size / MB, "MiB"),
+            size if size >= KB && size % KB == 0 => (size / KB, "KiB"),
+            size => (size, "B"),
         };
-        let shape = match self.shape {
-            Shape::PingPong => "to and fro",
-            Shape::Stream => "one way",
-        };
-        let plural = if self.connections == 1 { "" } else { "s" };
+        let plural = if self.clients == 1 { "" } else { "s" };
+        let (clients, place) = (self.clients, self.place.name());
         write!(
             out,
-            "{size} {unit} {shape}, {} connection{plural}",
-            self.connections
+            "{what}, {size} {unit}, {clients} client{plural}; {place}"
         )
-    }
-}
-
-/// What it came to.
-#[derive(Clone, Copy, Debug)]
-pub struct Load {
-    /// Bytes that arrived, in both directions.
-    pub bytes: usize,
-    /// From the first byte to the last.
-    pub took: Duration,
-}
-
-/// What a connection begins with: the shape, and the size of messages.
-const HELLO: usize = 9;
-
-/// Answers clients until the listener fails.
-pub fn answer(listener: &TcpListener) {
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { return };
-        thread::spawn(move || answer_one(stream));
-    }
-}
-
-/// Nobody waits for it: what goes wrong, the client sees as an end that comes too early.
-fn answer_one(mut stream: TcpStream) {
-    let mut hello = [0; HELLO];
-    if stream.set_nodelay(true).is_err() || stream.read_exact(&mut hello).is_err() {
-        return;
-    }
-    let mut size = [0; 8];
-    size.copy_from_slice(&hello[1..]);
-    let size = usize::try_from(u64::from_le_bytes(size)).expect("a size that fits");
-    if hello[0] == 0 {
-        let mut message = vec![0; size];
-        // The hello is answered as well: so the client knows that the whole way is there.
-        let mut next = Ok(());
-        let mut first = stream.write_all(&hello);
-        while next.is_ok() && first.is_ok() {
-            next = stream.read_exact(&mut message);
-            first = match next {
-                Ok(()) => stream.write_all(&message),
-                Err(_) => return,
-            };
-        }
-    } else if stream.write_all(&hello).is_ok() {
-        let mut buffer = vec![0; 1 << 18];
-        let mut seen = 0_u64;
-        while let Ok(got @ 1..) = stream.read(&mut buffer) {
-            seen += got as u64;
-        }
-        // A client that is gone sees nothing anyway.
-        let _ = stream.write_all(&seen.to_le_bytes());
-    }
-}
-
-impl Workload {
-    /// Does it, through whatever listens there. Every message must come back as it went, and every
-    /// byte of a stream must have arrived.
-    ///
-    /// # Panics
-    /// If it is otherwise.
-    #[must_use]
-    pub fn run(&self, to: SocketAddr) -> Load {
-        let mut clients: Vec<Client> = (0..self.connections)
-            .map(|number| Client::new(self, number, to))
-            .collect();
-        let begun = Instant::now();
-        thread::scope(|scope| {
-            for client in &mut clients {
-                scope.spawn(|| client.run(self));
-            }
-        });
-        let took = begun.elapsed();
-        let ways = match self.shape {
-            Shape::PingPong => 2,
-            Shape::Stream => 1,
-        };
-        Load {
-            bytes: ways * self.size * self.messages * self.connections,
-            took,
-        }
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    message: Vec<u8>,
-}
-
-impl Client {
-    fn new(work: &Workload, number: usize, to: SocketAddr) -> Client {
-        let mut stream = TcpStream::connect(to).expect("somebody listens");
-        stream.set_nodelay(true).expect("a TCP socket");
-        let mut hello = [0; HELLO];
-        hello[0] = u8::from(work.shape == Shape::Stream);
-        hello[1..].copy_from_slice(&(work.size as u64).to_le_bytes());
-        stream.write_all(&hello).expect("the way to the server");
-        let mut back = [0; HELLO];
-        stream.read_exact(&mut back).expect("the way back");
-        assert_eq!(back, hello);
-        let message = (0..work.size).map(|at| (at * 31 + number) as u8).collect();
-        Client { stream, message }
-    }
-
-    fn run(&mut self, work: &Workload) {
-        match work.shape {
-            Shape::PingPong => self.ping_pong(work.messages),
-            Shape::Stream => self.stream(work.messages),
-        }
-    }
-
-    fn ping_pong(&mut self, messages: usize) {
-        let mut back = vec![0; self.message.len()];
-        for number in 0..messages {
-            // No two messages in a row are the same.
-            self.message[0] = number as u8;
-            self.stream
-                .write_all(&self.message)
-                .expect("a whole message");
-            self.stream.read_exact(&mut back).expect("a whole answer");
-            assert!(back == self.message, "the answer is not what was sent");
-        }
-    }
-
-    fn stream(&mut self, messages: usize) {
-        for _ in 0..messages {
-            self.stream
-                .write_all(&self.message)
-                .expect("a whole message");
-        }
-        let stream = &mut self.stream;
-        stream.shutdown(std::net::Shutdown::Write).expect("an end");
-        let mut seen = [0; 8];
-        stream.read_exact(&mut seen).expect("a word at the end");
-        let sent = (messages * self.message.len()) as u64;
-        assert_eq!(u64::from_le_bytes(seen), sent, "bytes that arrived");
     }
 }
