@@ -7,6 +7,7 @@
 //!   redirection of frames and of bytes between sockets, congestion control.
 //! - [`asm`] builds, checks, prints and parses programs.
 //! - [`maps`] makes and uses maps; [`prog`] loads, explains, attaches, runs and lists programs.
+//! - [`datapath`] takes TCP and UDP flows to backends, packet by packet, in XDP and TCX.
 //! - [`splice`] joins TCP connections in the kernel, and is a proxy that does.
 //! - [`net`] makes network namespaces, devices, addresses and routes.
 //! - [`steer`] gives prefixes and ports to sockets, changed while it runs.
@@ -17,6 +18,7 @@
 pub use bpfsmith_asm as asm;
 pub use bpfsmith_asm::{code, dsl, kit};
 pub use bpfsmith_btf as btf;
+pub use bpfsmith_datapath as datapath;
 pub use bpfsmith_maps as maps;
 pub use bpfsmith_net as net;
 pub use bpfsmith_prog as prog;

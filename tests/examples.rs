@@ -11,6 +11,7 @@ program!(checker, "../examples/checker.rs");
 program!(hello_listing, "../examples/hello_listing.rs");
 program!(packet_histogram, "../examples/packet_histogram.rs");
 program!(process_tree, "../examples/process_tree.rs");
+program!(reverse_proxy, "../examples/reverse_proxy.rs");
 program!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 program!(sk_msg_bypass, "../examples/sk_msg_bypass.rs");
 program!(sockmap_echo, "../examples/sockmap_echo.rs");
@@ -43,6 +44,11 @@ fn checker() {
     assert_snapshot!("checker_layout", checker::layout_report());
     assert_snapshot!("checker_paths", checker::report());
     checker::run();
+}
+
+#[test]
+fn reverse_proxy() {
+    assert_snapshot!(listing(&reverse_proxy::program()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use programs::works;
 
 program!(cgroup_connect_log, "../examples/cgroup_connect_log.rs");
 program!(packet_histogram, "../examples/packet_histogram.rs");
+program!(reverse_proxy, "../examples/reverse_proxy.rs");
 program!(sk_lookup_steering, "../examples/sk_lookup_steering.rs");
 program!(syscall_counter, "../examples/syscall_counter.rs");
 program!(tcp_congestion_bpf, "../examples/tcp_congestion_bpf.rs");
@@ -54,6 +55,12 @@ fn xdp_drop_counter() {
 fn xdp_cpumap_lb() {
     needs!(Root, NetNs, Veth, XdpLink, CpumapProg, TpBtf);
     works(xdp_cpumap_lb::run());
+}
+
+#[test]
+fn reverse_proxy() {
+    needs!(Root, NetNs, Veth, Tcx, Btf);
+    works(reverse_proxy::run());
 }
 
 #[test]

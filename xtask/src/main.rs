@@ -10,6 +10,7 @@ Runs the kernel tests in a virtual machine with Debian's kernel of that version.
 
   --kernel VERSION   6.1 or 6.12
   --package NAME     only this package's tests; may be repeated
+  --exclude NAME     all packages' tests but this one's; may be repeated
   --test GLOB        the test targets, 'kernel*' unless told
   --limit SECONDS    how long the machine may run, 900 unless told
   --cpus NUMBER      how many CPUs it has, 1 unless told";
@@ -56,6 +57,7 @@ fn parse(arguments: &[String]) -> Result<Request, String> {
         match option.as_str() {
             "--kernel" => request.kernel.clone_from(value),
             "--package" => request.packages.push(value.clone()),
+            "--exclude" => request.excluded.push(value.clone()),
             "--test" => request.tests.clone_from(value),
             "--limit" => request.seconds = number()?,
             "--cpus" => request.cpus = number()?,
@@ -78,10 +80,11 @@ mod tests {
 
     #[test]
     fn options_come_before_the_arguments() {
-        let line = "--kernel 6.1 --package a --package b --limit 9 -- --limit 8 name";
+        let line = "--kernel 6.1 --package a --package b --exclude c --limit 9 -- --limit 8 name";
         let request = parse(&words(line)).unwrap();
         assert_eq!(request.kernel, "6.1");
         assert_eq!(request.packages, ["a", "b"]);
+        assert_eq!(request.excluded, ["c"]);
         assert_eq!((request.seconds, request.cpus), (9, 1));
         assert_eq!(request.arguments, ["--limit", "8", "name"]);
     }

@@ -47,6 +47,8 @@ pub struct Request {
     pub kernel: String,
     /// Only these packages' tests; all if empty.
     pub packages: Vec<String>,
+    /// These packages' tests are left out.
+    pub excluded: Vec<String>,
     /// Which test targets, as cargo's pattern.
     pub tests: String,
     /// The arguments of each test binary.
@@ -62,6 +64,7 @@ impl Default for Request {
         Request {
             kernel: String::new(),
             packages: Vec::new(),
+            excluded: Vec::new(),
             tests: "kernel*".to_owned(),
             arguments: Vec::new(),
             seconds: 900,

@@ -25,6 +25,9 @@ pub(super) fn tests(request: &Request, root: &Path, target: &Path) -> Result<Vec
     if request.packages.is_empty() {
         command.arg("--workspace");
     }
+    for package in &request.excluded {
+        command.args(["--exclude", package]);
+    }
     for package in &request.packages {
         command.args(["--package", package]);
     }
