@@ -198,6 +198,12 @@ pub enum Error {
         /// Its name.
         path: PathBuf,
     },
+    /// More than a map can keep for the next process.
+    #[error("{bytes} bytes are more than can be kept for the next process: keep them in a file")]
+    TooMuch {
+        /// How many there are.
+        bytes: usize,
+    },
     /// Something is not pinned any more.
     #[error("{} is missing, without which flows are not found: somebody removed it (detach, and begin anew)", path.display())]
     Incomplete {

@@ -130,6 +130,7 @@ pub mod generation;
 pub mod layout;
 mod links;
 pub mod look;
+mod memory;
 pub mod mss;
 pub mod pins;
 pub mod programs;

@@ -5,6 +5,7 @@
 //! | `v1/maps/NAME` | maps that all generations share: flows, their secret, counters, settings, the ring of events |
 //! | `v1/generations/N/` | what numbers of backends and listeners mean, of the present generation and of one on its way |
 //! | `v1/links/DEVICE-HOOK` | programs on devices |
+//! | `v1/memory` | what a process wants the next one to know: [`Pins::remember`] |
 //!
 //! `v1` is the layout of the shared maps: a version of this crate with another one does not touch them.
 //!
@@ -207,16 +208,21 @@ impl Pins {
         }
     }
 
+    /// The directory of this layout.
+    pub(crate) fn layout(&self) -> PathBuf {
+        self.path().join(LAYOUT)
+    }
+
     pub(crate) fn maps(&self) -> PathBuf {
-        self.path().join(LAYOUT).join("maps")
+        self.layout().join("maps")
     }
 
     pub(crate) fn links(&self) -> PathBuf {
-        self.path().join(LAYOUT).join("links")
+        self.layout().join("links")
     }
 
     fn numbered(&self) -> PathBuf {
-        self.path().join(LAYOUT).join("generations")
+        self.layout().join("generations")
     }
 
     /// The directories of generations, in the order in which they were made.
@@ -399,7 +405,7 @@ fn make(dir: &Path) -> Result<()> {
 }
 
 /// Makes a directory below another one, and those between.
-fn make_all(above: &Path, dir: &Path) -> Result<()> {
+pub(crate) fn make_all(above: &Path, dir: &Path) -> Result<()> {
     let mut between: Vec<&Path> = dir.ancestors().take_while(|it| *it != above).collect();
     between.reverse();
     between.into_iter().try_for_each(make)

@@ -137,6 +137,7 @@ impl Daemon {
         let mut known = self.known();
         let text = self.proxy.document().text().to_owned();
         write(path, text.as_bytes())?;
+        self.proxy.saved(&text);
         *known = text;
         Ok(path.clone())
     }

@@ -63,6 +63,7 @@ pub mod http;
 pub mod keeper;
 mod leaving;
 pub mod listing;
+mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod numbers;

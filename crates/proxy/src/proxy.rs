@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::feed::{Feed, Sink, Subscription, Told};
 use crate::health::{Checks, Failure, State};
 use crate::keeper::{Keeper, Turn};
+use crate::memory::{Memory, Unsaved, mark};
 use crate::plan::{self, Target, World};
 use crate::powerless;
 use crate::status::{self, Status};
@@ -33,7 +34,6 @@ const RESOLVE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    feed: Feed,
     wake: Sender<Wake>,
     refresher: Option<JoinHandle<()>>,
 }
@@ -64,6 +64,7 @@ struct Shared {
     kept: Mutex<Kept>,
     names: Names,
     checks: Checks,
+    feed: Feed,
     begun: Instant,
 }
 
@@ -71,8 +72,18 @@ struct Shared {
 #[derive(Debug)]
 struct Kept {
     document: Document,
+    /// The mark of the configuration that was given or saved last.
+    given: u64,
     keeper: Keeper,
     drained: BTreeSet<Target>,
+    /// Where the next process finds what this one was asked for.
+    pins: Option<Pins>,
+    /// What it finds there.
+    remembered: Memory,
+    /// What became of what an earlier process was asked for, if that is not done.
+    note: Option<String>,
+    /// Why what was asked for would not outlive this process, if that is so.
+    forgetful: Option<String>,
     /// Why names or checks could not be followed, if that is so.
     failure: Option<String>,
 }
@@ -92,6 +103,36 @@ impl Kept {
             }
         });
         self.drained = drained.collect();
+    }
+
+    /// Whether it has been changed since it was given or saved.
+    fn is_unsaved(&self) -> bool {
+        mark(self.document.text()) != self.given
+    }
+
+    /// The next process goes on with what this one was asked for.
+    fn remember(&mut self) {
+        let Some(pins) = &self.pins else { return };
+        let memory = Memory {
+            drained: self.drained.clone(),
+            unsaved: self.is_unsaved().then(|| Unsaved {
+                of: self.given,
+                text: self.document.text().to_owned(),
+            }),
+        };
+        if memory == self.remembered {
+            return;
+        }
+        // What was asked for is done: that somebody else would not know of it is told, and no failure.
+        self.forgetful = match pins.remember(memory.text().as_bytes()) {
+            Ok(()) => {
+                self.remembered = memory;
+                None
+            }
+            Err(error) => Some(format!(
+                "a proxy that is started anew will not know what is drained, and of changes that are not saved: {error}"
+            )),
+        };
     }
 }
 
@@ -131,11 +172,18 @@ impl Proxy {
     /// # Errors
     /// As for [`open`](Proxy::open).
     pub fn open_with(document: Document, life: Life, sinks: Vec<Box<dyn Sink>>) -> Result<Proxy> {
-        let desired = document.desired().clone();
         let pins = match life {
             Life::Process => None,
-            Life::Kernel => Some(Pins::open(&desired.settings.pins)?),
+            Life::Kernel => Some(Pins::open(&document.desired().settings.pins)?),
         };
+        let remembered = match &pins {
+            None => None,
+            Some(pins) => pins.remembered()?,
+        };
+        let remembered = remembered.and_then(|text| Memory::read(&text));
+        let remembered = remembered.unwrap_or_default();
+        let begin = remembered.clone().begin(document);
+        let desired = begin.document.desired().clone();
         let (wake, woken) = channel();
         let names = {
             let wake = Mutex::new(wake.clone());
@@ -151,6 +199,7 @@ impl Proxy {
         names.resolve_all(&plan::hosts(&desired), RESOLVE);
         let world = World {
             hosts: hosts(&names),
+            drained: begin.drained.clone(),
             ..World::default()
         };
         let keeper = Keeper::open(desired, world, pins.as_ref())?;
@@ -158,20 +207,27 @@ impl Proxy {
         let feed = powerless::start(|| Feed::start(events, &keeper.plan().listeners, sinks))?;
         let shared = Arc::new(Shared {
             kept: Mutex::new(Kept {
-                document,
+                document: begin.document,
+                given: begin.given,
                 keeper,
-                drained: BTreeSet::new(),
+                drained: begin.drained,
+                pins,
+                remembered,
+                note: begin.note,
+                forgetful: None,
                 failure: None,
             }),
             names,
             checks,
+            feed,
             begun: Instant::now(),
         });
         {
-            let kept = shared.lock();
+            let mut kept = shared.lock();
             // An earlier process may have wanted others.
             kept.keeper.want(told(kept.keeper.desired()))?;
-            shared.follow(&kept, &feed);
+            shared.follow(&kept);
+            kept.remember();
         }
         let refresher = {
             let shared = Arc::clone(&shared);
@@ -185,7 +241,6 @@ impl Proxy {
         })?;
         Ok(Proxy {
             shared,
-            feed,
             wake,
             refresher: Some(refresher),
         })
@@ -196,18 +251,29 @@ impl Proxy {
     /// # Errors
     /// When it is not possible, or the kernel refuses: everything is as before then.
     pub fn apply(&self, document: Document) -> Result<Turn> {
-        self.change(|present| {
+        let given = mark(document.text());
+        self.edit(Some(given), |present| {
             *present = document;
             Ok(Effect::default())
         })
     }
 
-    /// Changes the configuration, at once or not at all.
+    /// Changes the configuration, at once or not at all. With [`Life::Kernel`], the next proxy that is opened with the
+    /// configuration that was given last goes on with the changes, until they are [saved](Proxy::saved).
     ///
     /// # Errors
     /// When the change is refused, or the configuration that it makes: everything is as before then.
     pub fn change(
         &self,
+        edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
+    ) -> Result<Turn> {
+        self.edit(None, edit)
+    }
+
+    /// The same; a configuration that was given has its mark.
+    fn edit(
+        &self,
+        given: Option<u64>,
         edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
     ) -> Result<Turn> {
         let mut kept = self.shared.lock();
@@ -229,7 +295,11 @@ impl Proxy {
             return turn;
         }
         kept.document = document;
-        self.shared.follow(&kept, &self.feed);
+        if let Some(given) = given {
+            (kept.given, kept.note) = (given, None);
+        }
+        kept.remember();
+        self.shared.follow(&kept);
         // What was asked for meanwhile is wanted until the configuration says something else.
         let told = told(kept.keeper.desired());
         if told != told_before {
@@ -245,7 +315,21 @@ impl Proxy {
         self.shared.lock().document.clone()
     }
 
-    /// A target gets no new connections any more; those that it has go on. Without a group, in all that it is in.
+    /// Whether the configuration has been changed since it was given or saved.
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        self.shared.lock().is_unsaved()
+    }
+
+    /// Somebody has saved the configuration, when this was its text: the next proxy will be given it.
+    pub fn saved(&self, text: &str) {
+        let mut kept = self.shared.lock();
+        (kept.given, kept.note) = (mark(text), None);
+        kept.remember();
+    }
+
+    /// A target gets no new connections any more; those that it has go on. Without a group, in all that it is in. With
+    /// [`Life::Kernel`], the next proxy knows of it.
     ///
     /// # Errors
     /// When there is no such target, or the kernel refuses.
@@ -285,7 +369,10 @@ impl Proxy {
         }
         let turn = self.shared.turn(&mut kept);
         match turn {
-            Ok(_) => self.look_again(),
+            Ok(_) => {
+                kept.remember();
+                self.look_again();
+            }
             Err(_) => kept.drained = before,
         }
         turn
@@ -300,18 +387,18 @@ impl Proxy {
     /// Events from now on. Who does not take them loses the oldest, beyond `room`.
     #[must_use]
     pub fn events(&self, room: usize) -> Subscription {
-        self.feed.subscribe(room)
+        self.shared.feed.subscribe(room)
     }
 
     /// The last events, the oldest first.
     #[must_use]
     pub fn past_events(&self) -> Vec<Told> {
-        self.feed.past()
+        self.shared.feed.past()
     }
 
     /// Hands events to this one too, from now on.
     pub fn add_sink(&self, sink: impl Sink + 'static) {
-        self.feed.add(sink);
+        self.shared.feed.add(sink);
     }
 
     /// From now on the kernel tells of these kinds of events, and of no others.
@@ -348,7 +435,7 @@ impl Proxy {
     /// # Errors
     /// When a map cannot be read.
     pub fn status(&self) -> Result<Status> {
-        self.shared.status(&self.feed)
+        self.shared.status()
     }
 
     /// The generation that decides packets, for what is asked of it.
@@ -389,12 +476,14 @@ fn changed(wake: &Mutex<Sender<Wake>>) {
     let _ = wake.send(Wake::Changed);
 }
 
-/// The events that a configuration wants: all, or those that are written down.
+/// The events that a configuration wants: all, or those that are counted, or those that are written down.
 const fn told(desired: &Desired) -> &'static [Kind] {
-    match (desired.settings.events, &desired.settings.access_log) {
-        (true, _) => Kind::ALL,
-        (false, Some(_)) => &[Kind::Closed],
-        (false, None) => &[],
+    let settings = &desired.settings;
+    match (settings.events, settings.metrics, &settings.access_log) {
+        (true, ..) => Kind::ALL,
+        (false, Some(_), _) => &[Kind::New, Kind::Closed, Kind::Refused],
+        (false, None, Some(_)) => &[Kind::Closed],
+        (false, None, None) => &[],
     }
 }
 
@@ -440,11 +529,11 @@ impl Shared {
     }
 
     /// Names and targets are followed as the present configuration has them.
-    fn follow(&self, kept: &Kept, feed: &Feed) {
+    fn follow(&self, kept: &Kept) {
         let desired = kept.keeper.desired();
         self.names.set(plan::hosts(desired));
         self.checks.set(checked(desired, &hosts(&self.names)));
-        feed.name(&kept.keeper.plan().listeners);
+        self.feed.name(&kept.keeper.plan().listeners);
     }
 
     /// Follows names and checks, and ends what backends that leave still have, until it is over.
@@ -466,12 +555,14 @@ impl Shared {
                 done = done.and_then(|()| self.turn(&mut kept).map(drop));
                 let desired = kept.keeper.desired();
                 self.checks.set(checked(desired, &hosts(&self.names)));
+                // Devices may have others' numbers by now.
+                self.feed.name(&kept.keeper.plan().listeners);
             }
             kept.failure = done.err().map(|error| error.to_string());
         }
     }
 
-    fn status(&self, feed: &Feed) -> Result<Status> {
+    fn status(&self) -> Result<Status> {
         let kept = self.lock();
         let keeper = &kept.keeper;
         let attached = keeper.attached();
@@ -480,8 +571,17 @@ impl Shared {
             choice: choice.to_string(),
         });
         let notes = attached.notes().iter().map(ToString::to_string);
-        let failures = kept.failure.iter().cloned();
-        let failures = failures.chain(feed.failure());
+        let unsaved = kept.is_unsaved().then(|| {
+            "the configuration has changes that are not saved: save keeps them, reload takes them back".to_owned()
+        });
+        let told = [
+            &kept.note,
+            &kept.forgetful,
+            &kept.failure,
+        ];
+        let told = told.into_iter().flatten().cloned();
+        let failures = unsaved.into_iter().chain(told);
+        let failures = failures.chain(self.feed.failure());
         let counters = keeper.generation().counters()?.into_iter();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -500,7 +600,7 @@ impl Shared {
             counters: counters
                 .map(|(reason, count)| (reason.name(), count))
                 .collect(),
-            events: feed.reading(),
+            events: self.feed.reading(),
         })
     }
 

@@ -17,6 +17,8 @@ mod health;
 mod look;
 #[path = "daemon/names.rs"]
 mod names;
+#[path = "daemon/remembered.rs"]
+mod remembered;
 #[path = "daemon/rights.rs"]
 mod rights;
 #[path = "daemon/told.rs"]

@@ -49,9 +49,9 @@ impl Lane<'_> {
         }
     }
 
-    /// Goes on if the packet does not begin the flow, or both halves of it are there. The other one may
-    /// have made room for another: answers would never be known, so the flow begins anew. Clobbers R0 to
-    /// R5.
+    /// Goes on if the packet does not begin the flow, or both halves of it are there and nobody refused it.
+    /// The other one may have made room for another: answers would never be known, so the flow begins anew,
+    /// as one that was refused does: another backend may take it. Clobbers R0 to R5.
     fn is_whole(&self) -> Code {
         let whole = label("whole");
         code![
@@ -59,6 +59,9 @@ impl Lane<'_> {
                 load(R1, L4.get(tcp::flags)),
                 and(R1, TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN),
                 jne(R1, TCP_SYN, whole),
+                load(R1, FLOW.get(self.fields.word)),
+                and(R1, Word::RESET | Word::ANSWERED),
+                jeq(R1, Word::RESET, self.reopen),
             ]),
             self.has_answers(),
             bind(whole),
@@ -97,21 +100,27 @@ impl Lane<'_> {
 
     /// The flow whose answers FLOW is about has been answered. Ends with jumps. Clobbers R0 to R5.
     fn note_answer(&self) -> Code {
-        let (forward, gone) = (slot::<u64>("forward"), label("gone"));
+        let (forward, gone, refused) = (slot::<u64>("forward"), label("gone"), label("refused"));
         code![
-            // A refusal establishes nothing.
-            load(R1, L4.get(tcp::flags)),
-            jset(R1, TCP_RST, self.goes),
-            // If its other half made room for another, a connection cannot go on: the client shall try
-            // again.
             self.client(forward, gone, gone),
-            mov(R1, Word::ANSWERED),
             load(R2, forward.u64(0)),
+            load(R1, L4.get(tcp::flags)),
+            jset(R1, TCP_RST, refused),
+            mov(R1, Word::ANSWERED),
             fetch_or(R2.get(self.fields.word), R1),
             jset(R1, Word::ANSWERED, self.goes),
             self.context.exits.count(Reason::Answered),
             ja(self.goes),
+            // It establishes nothing.
+            bind(refused),
+            mov(R1, Word::RESET),
+            atomic_or(R2.get(self.fields.word), R1),
+            ja(self.goes),
+            // If its other half made room for another, a connection cannot go on: the client shall try
+            // again.
             bind(gone),
+            load(R1, L4.get(tcp::flags)),
+            jset(R1, TCP_RST, self.goes),
             ja(self.context.exits.pass(Reason::NotOurs)),
         ]
     }

@@ -181,12 +181,85 @@ fn a_refusal_establishes_nothing() {
             all(stage, &[talk.back_with("RA")])?;
             is("established", stage.entries(path(family))[0], 0)?;
             is("flows of backends", flows(stage), before)?;
-            let again = opened_again(stage, talk)?;
+            let again = opened(stage, self::talk(family))?;
+            is("another host", again.host != talk.host, true)?;
             all(stage, &[again.accepts(), again.there_with("A")])
         })
     });
     let plan = Plan::with(Mode::Dnat, Algorithm::RoundRobin, &[0, 1, 2]);
     check(&ground, &plan, &rows);
+}
+
+/// A client that was refused may ask again from the same port at once, and gets whoever is there now. What
+/// was sent in a backend's name takes nobody away from one that has answered.
+#[test]
+fn who_was_refused_begins_anew() {
+    needs!(Root, NetNs, Veth, XdpLink);
+    let ground = Ground::new();
+    let modes = [Mode::Dnat, Mode::FullNat];
+    for (mode, family) in modes
+        .into_iter()
+        .flat_map(|mode| [(mode, Family::V4), (mode, Family::V6)])
+    {
+        let begin = talk(family).mode(mode);
+        let moved = move |stage: &mut Stage<'_>| {
+            stage.change(&Plan::with(mode, Algorithm::Maglev, &[2]).0);
+        };
+        let rows = [
+            story(format!("{mode:?} {family:?} refused"), move |stage| {
+                let old = opened(stage, begin)?;
+                all(stage, &[old.back_with("RA"), old.back_with("RA")])?;
+                moved(stage);
+                let new = opened(stage, begin)?;
+                is("hosts", (old.host, new.host), (0, 2))?;
+                is("counted before", flows(stage), 0)?;
+                all(
+                    stage,
+                    &[
+                        new.accepts(),
+                        new.there_with("A"),
+                        new.back_with("PA"),
+                    ],
+                )?;
+                is("counted", flows(stage), 1)
+            }),
+            story(
+                format!("{mode:?} {family:?} refused, then accepted"),
+                move |stage| {
+                    let old = opened(stage, begin)?;
+                    all(stage, &[old.back_with("RA"), old.accepts()])?;
+                    moved(stage);
+                    let steps = [
+                        old.there_with("S"),
+                        old.there_with("A"),
+                        old.back_with("PA"),
+                        old.there_with("PA"),
+                    ];
+                    all(stage, &steps)?;
+                    is("counted", flows(stage), 1)
+                },
+            ),
+            story(
+                format!("{mode:?} {family:?} accepted, then refused"),
+                move |stage| {
+                    let old = opened(stage, begin)?;
+                    all(stage, &[old.accepts(), old.back_with("R")])?;
+                    moved(stage);
+                    all(stage, &[old.there_with("S"), old.there_with("A")])?;
+                    is("counted", flows(stage), 1)
+                },
+            ),
+            story(format!("{mode:?} {family:?} not refused"), move |stage| {
+                let old = opened(stage, begin)?;
+                moved(stage);
+                all(stage, &[old.there_with("S"), old.accepts()])
+            }),
+        ];
+        // Each changes the configuration.
+        for row in rows {
+            check(&ground, &Plan::new(mode), &[row]);
+        }
+    }
 }
 
 /// The same client asks once more after a refusal: of the flow that it had, or of a new one.

@@ -143,7 +143,6 @@ impl<'s, 'a> Play<'s, 'a> {
              slow_start = \"2s\"\n\n\
              [settings]\n\
              devices = {DEVICES:?}\n\
-             timeouts = {{ unanswered = \"2s\" }} # then who was refused is forgotten\n\
              control = \"{}\"\n\
              pins = \"{}\"\n",
             SERVICE.ip(),

@@ -91,7 +91,7 @@ access_log = {{ path = "{}" }}
     check(&daemon);
     daemon.ok(&[
         "target",
-        "add",
+        "remove",
         "proxy",
         &target(1),
         "--save",
