@@ -4,7 +4,9 @@ mod changes;
 mod killed;
 mod large;
 mod model;
+mod refused;
 mod rollback;
+mod tracer;
 mod upgrades;
 
 use crate::rig::support::people::Session;

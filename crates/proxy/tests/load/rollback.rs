@@ -11,13 +11,13 @@ use std::fs;
 use std::process::Command;
 
 /// A change of which the kernel gets to see all: other programs, other tables.
-const CHANGE: [&str; 2] = [
+pub(super) const CHANGE: [&str; 2] = [
     r#"{"targets": ["10.20.2.2:8080"], "algorithm": "turns"}"#,
     r#"{"targets": ["10.20.0.2:8080", "10.20.1.2:8080"], "algorithm": "maglev"}"#,
 ];
 
 /// Only the third backend answers, or those of the file do.
-fn allowed(is_third: bool) -> super::Allowed {
+pub(super) fn allowed(is_third: bool) -> super::Allowed {
     let mut allowed = Model::default().allowed();
     if is_third {
         for client in [0, 1] {
@@ -29,7 +29,7 @@ fn allowed(is_third: bool) -> super::Allowed {
 
 /// Changes from one to the other, which has to go well.
 #[track_caller]
-fn swap(api: &Api, load: &Load<'_>, to_third: bool) {
+pub(super) fn swap(api: &Api, load: &Load<'_>, to_third: bool) {
     load.truth.may_become(&allowed(to_third));
     let body = CHANGE[usize::from(!to_third)];
     api.ok(Method::PATCH, &["v1", "groups", "web"], Some(body));
