@@ -48,14 +48,15 @@ use change::{
 };
 use find::{FoundGroup, FoundProxy};
 use std::fmt;
+use std::sync::Arc;
 use toml_edit::Key;
 
-/// A configuration that is right, with its text.
+/// A configuration that is right, with its text. Copies share all of it.
 #[derive(Clone, PartialEq)]
 pub struct Document {
-    text: String,
-    value: Value,
-    desired: Desired,
+    text: Arc<str>,
+    value: Arc<Value>,
+    desired: Arc<Desired>,
 }
 
 /// What came of an edit besides what was asked for.
@@ -76,9 +77,9 @@ impl Document {
         let value = toml::read(text)?;
         let desired = Desired::read(&value)?;
         Ok(Document {
-            text: text.to_owned(),
-            value,
-            desired,
+            text: text.into(),
+            value: Arc::new(value),
+            desired: Arc::new(desired),
         })
     }
 
@@ -90,13 +91,19 @@ impl Document {
 
     /// What it says.
     #[must_use]
-    pub const fn desired(&self) -> &Desired {
+    pub fn desired(&self) -> &Desired {
         &self.desired
+    }
+
+    /// The same, for who keeps it.
+    #[must_use]
+    pub fn wanted(&self) -> Arc<Desired> {
+        Arc::clone(&self.desired)
     }
 
     /// The tree that the text is, to be shown as JSON.
     #[must_use]
-    pub const fn value(&self) -> &Value {
+    pub fn value(&self) -> &Value {
         &self.value
     }
 
@@ -146,7 +153,7 @@ impl Document {
         let old = groups_of(&self.value, name);
         let new = new.to_owned();
         let mut after = self.clone();
-        let mut effect = after.change(|root| at(root, &path, |it| answer(it, fields)))?;
+        let mut effect = after.change_at(&path, |it| answer(it, fields))?;
         if find::proxies(&after.value).iter().all(|it| it.name != new) {
             let what = format!("nothing would be left of proxy {name}: remove it instead");
             return Err(Problems::one(after.value.at, what).into());
@@ -204,7 +211,7 @@ impl Document {
                 return Err(taken("route", &source.to_string()));
             }
         }
-        self.change(|root| at(root, &path, |proxy| proxy.push("routes", route)))
+        self.change_at(&path, |proxy| proxy.push("routes", route))
     }
 
     /// Takes the route of a source away; one of several sources goes alone, the last one with its route.
@@ -225,11 +232,9 @@ impl Document {
             .map_or(&[][..], Value::each);
         if sources.len() > 1 {
             path.extend(["routes".into(), Step::Index(number)]);
-            return self.change(|root| {
-                at(root, &path, |route| {
-                    route.pull("source", which);
-                    Ok(())
-                })
+            return self.change_at(&path, |route| {
+                route.pull("source", which);
+                Ok(())
             });
         }
         let mut renamed = Vec::new();
@@ -245,11 +250,9 @@ impl Document {
                 renamed.push((group, schema::route_group(proxy, other - 1)));
             }
         }
-        let mut effect = self.change(|root| {
-            at(root, &path, |proxy| {
-                proxy.pull("routes", number);
-                Ok(())
-            })
+        let mut effect = self.change_at(&path, |proxy| {
+            proxy.pull("routes", number);
+            Ok(())
         })?;
         effect.renamed = renamed;
         Ok(effect)
@@ -279,7 +282,7 @@ impl Document {
             refuse(fields, |key| !schema::GROUP.contains(&key))?;
         }
         let mut after = self.clone();
-        let effect = after.change(|root| at(root, &path, |it| answer(it, fields)))?;
+        let effect = after.change_at(&path, |it| answer(it, fields))?;
         after.group(name)?;
         *self = after;
         Ok(effect)
@@ -317,12 +320,10 @@ impl Document {
         {
             return Err(taken("target", &place.to_string()));
         }
-        self.change(|root| {
-            at(root, &path, |group| {
-                group.push(key, target)?;
-                group.rename("target", "targets");
-                Ok(())
-            })
+        self.change_at(&path, |group| {
+            group.push(key, target)?;
+            group.rename("target", "targets");
+            Ok(())
         })
     }
 
@@ -342,18 +343,16 @@ impl Document {
             return Err(unknown("target", place, known));
         };
         let is_last = all.len() == 1;
-        self.change(|root| {
-            at(root, &path, |group| match is_last {
-                true => {
-                    group.set(key, &Value::list([]))?;
-                    group.rename("target", "targets");
-                    Ok(())
-                }
-                false => {
-                    group.pull(key, number);
-                    Ok(())
-                }
-            })
+        self.change_at(&path, |group| match is_last {
+            true => {
+                group.set(key, &Value::list([]))?;
+                group.rename("target", "targets");
+                Ok(())
+            }
+            false => {
+                group.pull(key, number);
+                Ok(())
+            }
         })
     }
 
@@ -378,7 +377,7 @@ impl Document {
         let keys: Vec<&str> = keys.iter().map(Key::get).collect();
         let one = |key: &str| Value::table([(key, value.clone())]);
         let (mut path, mut table, mut rest) = match keys.as_slice() {
-            ["settings", ..] => (Vec::new(), &self.value, keys.as_slice()),
+            ["settings", ..] => (Vec::new(), &*self.value, keys.as_slice()),
             ["groups", name, key] => return self.update_group(name, &one(key)),
             ["proxies", name, key] => return self.update_proxy(name, &one(key)),
             ["groups", name, rest @ ..] if !rest.is_empty() => {
@@ -418,7 +417,7 @@ impl Document {
         }
         let all = inner.iter().rev();
         let value = all.fold(value.clone(), |value, key| Value::table([(*key, value)]));
-        self.change(|root| at(root, &path, |table| table.set(key, &value)))
+        self.change_at(&path, |table| table.set(key, &value))
     }
 
     fn proxy(&self, name: &str) -> Result<FoundProxy<'_>, EditError> {
@@ -440,12 +439,12 @@ impl Default for Document {
     /// That of no text: nobody listens.
     fn default() -> Document {
         Document {
-            text: String::new(),
-            value: Value {
+            text: "".into(),
+            value: Arc::new(Value {
                 at: At { line: 1, column: 1 },
                 kind: Kind::Table(Vec::new()),
-            },
-            desired: Desired::default(),
+            }),
+            desired: Arc::default(),
         }
     }
 }
@@ -456,3 +455,6 @@ impl fmt::Debug for Document {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;

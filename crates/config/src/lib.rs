@@ -26,6 +26,7 @@ pub mod edn;
 pub mod fields;
 mod import;
 pub mod json;
+mod parts;
 pub mod problem;
 pub mod read;
 mod scan;

@@ -1,9 +1,11 @@
 //! TOML.
 
+use crate::parts::{self, Part, PartKind};
 use crate::problem::Problems;
 use crate::scan::DEEPEST;
 use crate::spot;
 use crate::value::{At, Entry, Kind, Value};
+use std::collections::BTreeSet;
 use toml_edit::{Document, Item, TableLike, Value as Plain};
 
 /// Reads a text.
@@ -11,6 +13,23 @@ use toml_edit::{Document, Item, TableLike, Value as Plain};
 /// # Errors
 /// When it is not TOML, or has a date, which means nothing in a configuration.
 pub fn read(text: &str) -> Result<Value, Problems> {
+    let parts = parts::split(text);
+    match parts.and_then(|parts| in_parts(text, &parts)) {
+        Some(value) => Ok(value),
+        // What is wrong with it is said of the whole.
+        None => whole(text),
+    }
+}
+
+/// Reads a text at once.
+pub(crate) fn whole(text: &str) -> Result<Value, Problems> {
+    let kind = below(text, 0)?;
+    let at = At { line: 1, column: 1 };
+    Ok(Value { at, kind })
+}
+
+/// The table that a text is, which has so many lines above it.
+fn below(text: &str, lines: u32) -> Result<Kind, Problems> {
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(error) => {
@@ -21,11 +40,73 @@ pub fn read(text: &str) -> Result<Value, Problems> {
     };
     let reader = Reader {
         text,
-        lines: lines(text),
+        lines: self::lines(text),
+        above: lines,
     };
-    let kind = reader.table(document.as_table(), 0)?;
+    reader.table(document.as_table(), 0)
+}
+
+/// Reads a text part by part; nothing if that is not possible, or if anything is wrong.
+pub(crate) fn in_parts(text: &str, parts: &[Part]) -> Option<Value> {
+    let mut all: Vec<Entry> = Vec::new();
+    let mut groups = BTreeSet::new();
+    let (mut proxies_at, mut groups_at) = (None, None);
+    for part in parts {
+        let text = &text[part.bytes.clone()];
+        let into = match &part.kind {
+            PartKind::Top | PartKind::Other(_) => {
+                let Kind::Table(entries) = below(text, part.lines).ok()? else {
+                    return None;
+                };
+                for entry in entries {
+                    let is_listed = ["proxies", "groups"].contains(&entry.key.as_str());
+                    if is_listed || all.iter().any(|it| it.key == entry.key) {
+                        return None;
+                    }
+                    all.push(entry);
+                }
+                continue;
+            }
+            PartKind::Proxy => &mut proxies_at,
+            PartKind::Group(name) => {
+                if !groups.insert(name) {
+                    return None;
+                }
+                &mut groups_at
+            }
+        };
+        let new = part_of(text, part)?;
+        match *into {
+            None => {
+                *into = Some(all.len());
+                all.push(new);
+            }
+            Some(index) => match (&mut all[index].value.kind, new.value.kind) {
+                (Kind::List(all), Kind::List(new)) => all.extend(new),
+                (Kind::Table(all), Kind::Table(new)) => all.extend(new),
+                _ => return None,
+            },
+        }
+    }
     let at = At { line: 1, column: 1 };
-    Ok(Value { at, kind })
+    let kind = Kind::Table(all);
+    Some(Value { at, kind })
+}
+
+/// The list of one proxy or the table of one group that a part's text is.
+pub(crate) fn part_of(text: &str, part: &Part) -> Option<Entry> {
+    let Kind::Table(entries) = below(text, part.lines).ok()? else {
+        return None;
+    };
+    let [entry]: [Entry; 1] = entries.try_into().ok()?;
+    let is_right = match (&part.kind, &entry.value.kind) {
+        (PartKind::Proxy, Kind::List(list)) => entry.key == "proxies" && list.len() == 1,
+        (PartKind::Group(name), Kind::Table(all)) => {
+            entry.key == "groups" && all.len() == 1 && all[0].key == *name
+        }
+        _ => false,
+    };
+    is_right.then_some(entry)
 }
 
 /// Where lines begin.
@@ -48,6 +129,7 @@ pub(crate) fn bare(table: &dyn TableLike) -> Option<Value> {
     let reader = Reader {
         text: "",
         lines: vec![0],
+        above: 0,
     };
     let kind = reader.table(table, 0).ok()?;
     Some(Value::new(kind).bare())
@@ -56,6 +138,8 @@ pub(crate) fn bare(table: &dyn TableLike) -> Option<Value> {
 struct Reader<'a> {
     text: &'a str,
     lines: Vec<usize>,
+    /// How many lines there are before the text.
+    above: u32,
 }
 
 impl Reader<'_> {
@@ -68,7 +152,9 @@ impl Reader<'_> {
         let begin = self.lines[line.saturating_sub(1)];
         let column = At::of(&self.text[begin..], byte - begin).column;
         At {
-            line: u32::try_from(line).unwrap_or(u32::MAX),
+            line: u32::try_from(line)
+                .unwrap_or(u32::MAX)
+                .saturating_add(self.above),
             column,
         }
     }

@@ -16,6 +16,7 @@ use bpfsmith_datapath::pins::Pins;
 use bpfsmith_net::Netlink;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The one who changes what the kernel does: whatever is wanted goes this way.
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Keeper {
     net: Netlink,
-    desired: Desired,
+    desired: Arc<Desired>,
     world: World,
     plan: Plan,
     numbers: Numbers,
@@ -65,7 +66,11 @@ impl Keeper {
     ///
     /// # Errors
     /// When what is wanted is not possible, or the kernel refuses; it does what it did before then.
-    pub fn open(desired: Desired, mut world: World, pins: Option<&Pins>) -> Result<Keeper> {
+    pub fn open(
+        desired: Arc<Desired>,
+        mut world: World,
+        pins: Option<&Pins>,
+    ) -> Result<Keeper> {
         let net = Netlink::open()?;
         world.devices = devices(&net)?;
         let mut numbers = match pins {
@@ -97,7 +102,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When it is not possible, or the kernel refuses: it does what it did before then.
-    pub fn turn(&mut self, desired: Desired, mut world: World) -> Result<Turn> {
+    pub fn turn(&mut self, desired: Arc<Desired>, mut world: World) -> Result<Turn> {
         let begun = Instant::now();
         world.devices = devices(&self.net)?;
         let mut numbers = self.numbers.clone();
@@ -202,7 +207,7 @@ impl Keeper {
 
     /// What is wanted.
     #[must_use]
-    pub fn desired(&self) -> &Desired {
+    pub fn desired(&self) -> &Arc<Desired> {
         &self.desired
     }
 

@@ -183,7 +183,7 @@ impl Proxy {
         let remembered = remembered.and_then(|text| Memory::read(&text));
         let remembered = remembered.unwrap_or_default();
         let begin = remembered.clone().begin(document);
-        let desired = begin.document.desired().clone();
+        let desired = begin.document.wanted();
         let (wake, woken) = channel();
         let names = {
             let wake = Mutex::new(wake.clone());
@@ -279,7 +279,7 @@ impl Proxy {
         let mut kept = self.shared.lock();
         let mut document = kept.document.clone();
         let effect = edit(&mut document)?;
-        let desired = document.desired().clone();
+        let desired = document.wanted();
         let hosts_before = plan::hosts(kept.keeper.desired());
         let told_before = told(kept.keeper.desired());
         self.shared
@@ -523,7 +523,7 @@ impl Shared {
 
     /// Looks at the world again.
     fn turn(&self, kept: &mut Kept) -> Result<Turn> {
-        let desired = kept.keeper.desired().clone();
+        let desired = Arc::clone(kept.keeper.desired());
         let world = self.world(kept, &desired);
         kept.keeper.turn(desired, world)
     }

@@ -2,12 +2,15 @@
 
 use super::find::{self, FoundGroup, FoundProxy};
 use super::{Document, EditError, Effect};
-use crate::desired::{Place, Source};
+use crate::desired::{Desired, Place, Source};
+use crate::parts::{self, Part, PartKind};
 use crate::problem::Problems;
 use crate::read::Read;
 use crate::spot::{self, Holder, Step};
+use crate::toml;
 use crate::value::{At, Entry, Kind, Value};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use toml_edit::{DocumentMut, Table};
 
 impl Document {
@@ -18,36 +21,160 @@ impl Document {
     ) -> Result<Effect, EditError> {
         // What is said of the whole file belongs to nothing in it.
         let (head, body) = self.text.split_at(head(&self.text));
-        let parsed: Result<DocumentMut, _> = body.parse();
-        let mut document = parsed.map_err(|error| {
-            let what = error.message().trim().replace('\n', ": ");
-            Problems::one(self.value.at, what)
-        })?;
-        edit(document.as_table_mut())?;
-        let body = document.to_string();
+        // It ends with a blank line, unless nothing comes behind it yet.
+        let is_apart = !body.is_empty();
+        let body = edited(self.value.at, body, edit)?;
         let body = body.trim_start_matches('\n');
         let gap = match head {
-            _ if head.is_empty() || body.is_empty() || head.ends_with("\n\n") => "",
+            _ if is_apart || head.is_empty() || body.is_empty() || head.ends_with("\n\n") => "",
             _ if head.ends_with('\n') => "\n",
             _ => "\n\n",
         };
         let text = [head, gap, body].concat();
         let after = Document::read(&text).map_err(|problems| EditError::of(&problems, &text))?;
+        Ok(self.become_this(after))
+    }
+
+    /// Changes the table at that place, as [`change`](Document::change) does. Where it is in a part of the text, no
+    /// other part is read again.
+    pub(super) fn change_at(
+        &mut self,
+        path: &[Step],
+        edit: impl FnOnce(&mut Holder<'_>) -> Result<(), Problems>,
+    ) -> Result<Effect, EditError> {
+        let Some((part, inner)) = self.part_at(path) else {
+            return self.change(|root| at(root, path, edit));
+        };
+        let (before, behind) = (
+            &self.text[..part.bytes.start],
+            &self.text[part.bytes.end..],
+        );
+        let old = &self.text[part.bytes.clone()];
+        let new = edited(self.value.at, old, |root| at(root, &inner, edit))?;
+        let text = [before, &new, behind].concat();
+        let lines = [old, &new].map(|text| text.matches('\n').count());
+        let read = toml::part_of(&new, &part);
+        let value = match read.and_then(|entry| self.with_part(path, &part, lines, entry)) {
+            Some(value) => Ok(value),
+            None => toml::read(&text),
+        };
+        let after = value.and_then(|value| {
+            let desired = Desired::read(&value)?;
+            Ok(Document {
+                text: text.as_str().into(),
+                value: Arc::new(value),
+                desired: Arc::new(desired),
+            })
+        });
+        let after = after.map_err(|problems| EditError::of(&problems, &text))?;
+        Ok(self.become_this(after))
+    }
+
+    /// The part of the text that has a place, and where the place is in it.
+    fn part_at(&self, path: &[Step]) -> Option<(Part, Vec<Step>)> {
+        let mut parts = parts::split(&self.text)?.into_iter();
+        let (part, first) = match path {
+            [Step::Key(key), Step::Index(number), ..] if key == "proxies" => {
+                let mut proxies = parts.filter(|part| part.kind == PartKind::Proxy);
+                (proxies.nth(*number)?, Step::Index(0))
+            }
+            [Step::Key(key), Step::Key(name), ..] if key == "groups" => {
+                let is_it = |part: &Part| matches!(&part.kind, PartKind::Group(it) if it == name);
+                (parts.find(is_it)?, path[1].clone())
+            }
+            _ => return None,
+        };
+        let inner = [path[0].clone(), first].into_iter();
+        let inner = inner.chain(path[2..].iter().cloned());
+        Some((part, inner.collect()))
+    }
+
+    /// The tree with another part at that place; the old one had so many lines, and the new one has so many.
+    fn with_part(
+        &self,
+        path: &[Step],
+        part: &Part,
+        lines: [usize; 2],
+        new: Entry,
+    ) -> Option<Value> {
+        let [old_lines, new_lines] = lines.map(|it| i32::try_from(it).ok());
+        let (old_lines, new_lines) = (old_lines?, new_lines?);
+        let mut value = (*self.value).clone();
+        let end = part.lines.checked_add_signed(old_lines)?;
+        if new_lines != old_lines {
+            shift(&mut value, end, new_lines - old_lines);
+        }
+        let Kind::Table(all) = &mut value.kind else {
+            return None;
+        };
+        let entry = all.iter_mut().find(|entry| entry.key == new.key)?;
+        if (part.lines..end).contains(&entry.at.line.saturating_sub(1)) {
+            // It is the first of its kind.
+            (entry.at, entry.value.at) = (new.at, new.value.at);
+        }
+        match (&mut entry.value.kind, new.value.kind, &path[1]) {
+            (Kind::List(all), Kind::List(new), Step::Index(number)) => {
+                *all.get_mut(*number)? = new.into_iter().next()?;
+            }
+            (Kind::Table(all), Kind::Table(new), Step::Key(_)) => {
+                let new = new.into_iter().next()?;
+                let old = all.iter_mut().find(|it| it.key == new.key)?;
+                *old = new;
+            }
+            _ => return None,
+        }
+        Some(value)
+    }
+
+    /// Becomes another one; what came of that.
+    fn become_this(&mut self, after: Document) -> Effect {
         let (before, now) = (find::used(&self.value), find::used(&after.value));
         let there: BTreeSet<&str> = after.desired.groups.iter().map(|it| &*it.name).collect();
-        let named = find::groups(&self.value).into_iter();
-        let named = named.filter(|group| group.proxy.is_none());
-        let idle = named.map(|group| group.name).filter(|group| {
-            let group = group.as_str();
+        let named = find::named(&self.value).into_iter();
+        let idle = named.filter(|group| {
             before.contains(group) && there.contains(group) && !now.contains(group)
         });
-        let idle = idle.collect();
         let effect = Effect {
-            idle,
+            idle: idle.map(str::to_owned).collect(),
             renamed: Vec::new(),
         };
         *self = after;
-        Ok(effect)
+        effect
+    }
+}
+
+/// A text that is changed.
+fn edited(
+    at: At,
+    text: &str,
+    edit: impl FnOnce(&mut Table) -> Result<(), Problems>,
+) -> Result<String, Problems> {
+    let parsed: Result<DocumentMut, _> = text.parse();
+    let mut document = parsed.map_err(|error| {
+        let what = error.message().trim().replace('\n', ": ");
+        Problems::one(at, what)
+    })?;
+    edit(document.as_table_mut())?;
+    Ok(document.to_string())
+}
+
+/// All that begins behind a line is so many lines further down.
+fn shift(value: &mut Value, line: u32, by: i32) {
+    let shift_at = |at: &mut At| {
+        if at.line > line {
+            at.line = at.line.saturating_add_signed(by);
+        }
+    };
+    shift_at(&mut value.at);
+    match &mut value.kind {
+        Kind::List(all) => all.iter_mut().for_each(|it| shift(it, line, by)),
+        Kind::Table(all) => {
+            for entry in all {
+                shift_at(&mut entry.at);
+                shift(&mut entry.value, line, by);
+            }
+        }
+        _ => {}
     }
 }
 

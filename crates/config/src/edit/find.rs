@@ -92,6 +92,14 @@ pub(super) fn groups(value: &Value) -> Vec<FoundGroup<'_>> {
     found
 }
 
+/// The names of groups that have one of their own, in the order of the text.
+pub(super) fn named(value: &Value) -> Vec<&str> {
+    match value.get("groups").map(|groups| &groups.kind) {
+        Some(Kind::Table(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Who names a group.
 pub(super) fn users(value: &Value, group: &str) -> Vec<String> {
     let names = |value: &Value| value.get("group").is_some_and(|it| text(it) == group);

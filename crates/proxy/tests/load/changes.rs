@@ -24,7 +24,7 @@ fn changes_under_load() {
     let client = &world.clients[0].node;
     let mut times = Vec::new();
     under_load(&world, model.allowed(), &mut chance, |load| {
-        for _ in 0..changes {
+        for number in 1..=changes {
             let extra = model.extra().clone();
             let begun = Instant::now();
             let change = model::make(&api, &load.truth, &mut model, &mut other);
@@ -39,6 +39,9 @@ fn changes_under_load() {
                 assert!(try_who(client, v4(*port)).is_err(), "{change:?}: {port}");
             }
             load.nothing_failed();
+            if number % 100 == 0 {
+                println!("{number} changes: {}", load.so_far());
+            }
         }
         load.goes_on();
         load.all_are_known(&daemon);

@@ -200,11 +200,8 @@ pub(crate) fn under_load<'w>(
     let after: u64 = (0..world.clients.len()).map(|it| load.resent(it)).sum();
     load.nothing_failed();
     println!(
-        "{} connections and {} echoes on {} long-lived ones in {:?}, nothing failed; {} segments were sent twice",
-        load.opened.load(Ordering::Acquire),
-        load.echoed.load(Ordering::Acquire),
-        load.lasting.lock().unwrap().len(),
-        load.begun.elapsed(),
+        "{}, nothing failed; {} segments were sent twice",
+        load.so_far(),
         after.saturating_sub(before),
     );
 }
@@ -230,6 +227,17 @@ impl Load<'_> {
         let mut both = names.zip(values);
         let found = both.find(|(name, _)| *name == "RetransSegs");
         found.unwrap().1.parse().unwrap()
+    }
+
+    /// What has been done until now.
+    pub(crate) fn so_far(&self) -> String {
+        format!(
+            "{} connections and {} echoes on {} long-lived ones in {:?}",
+            self.opened.load(Ordering::Acquire),
+            self.echoed.load(Ordering::Acquire),
+            self.lasting.lock().unwrap().len(),
+            self.begun.elapsed(),
+        )
     }
 
     fn fail(&self, what: String) {
