@@ -3,6 +3,9 @@
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use std::time::Duration;
 
+/// The most ticks that any time is: stamps have 32 bits, and twice as long ago looks like the future.
+pub(crate) const LONGEST: i32 = i32::MAX / 2;
+
 /// How fast the kernel's ticks go. Programs read them for nothing, where any other clock is a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -51,9 +54,7 @@ impl Clock {
     #[must_use]
     pub fn ticks(self, time: Duration) -> i32 {
         let ticks = time.as_nanos().saturating_mul(self.hz.into()) / 1_000_000_000;
-        i32::try_from(ticks)
-            .unwrap_or(i32::MAX)
-            .clamp(1, i32::MAX / 2)
+        i32::try_from(ticks).unwrap_or(i32::MAX).clamp(1, LONGEST)
     }
 
     /// So many ticks, as time.

@@ -358,6 +358,9 @@ impl Default for Events {
 }
 
 /// How long a flow is remembered without any packet, in either direction. The defaults are in seconds.
+///
+/// What is longer than the kernel's ticks can tell apart counts as that: 12 days where a second has 1000 of them, 49
+/// where it has 250.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// A flow that nobody answered yet: 30. Older ones are not taken for flows any more: those of UDP also if

@@ -13,6 +13,7 @@ use super::lane::Lane;
 use super::table::{EACH, Layout};
 use super::tuple::{is_partner, partner};
 use super::{Context, FLOW, Hook, Usual};
+use crate::clock::LONGEST;
 use crate::config::Protocol;
 use crate::event::{End, Kind};
 use crate::layout::{ANSWER, Backend, ENDED, SWEEP_PARTS, Sweeper, Word};
@@ -247,6 +248,7 @@ impl Lane<'_> {
             self.back(other, back),
             jeq(R0, 0, both),
             self.is_idle(R0, both),
+            self.ages(),
             ja(alive),
             bind(both),
             self.take_away(other, back, next),
@@ -256,6 +258,7 @@ impl Lane<'_> {
             self.is_idle(FLOW, lone),
             ja(next),
             bind(lone),
+            self.ages(),
             self.take_orphan(still, other, next),
         ]
     }
@@ -384,6 +387,25 @@ impl Lane<'_> {
             },
             R1.has(Word::HALF).then(mov(R2, ticks(timeouts.unanswered))),
             jsgt(W0, W2, idle),
+        ]
+    }
+
+    /// A direction that is silent while the other one is not gets no older than any timeout: its stamp, of so many bits,
+    /// would come from the future some day, and the flow not end with the other direction. FLOW is that one.
+    /// Clobbers R0 to R3.
+    fn ages(&self) -> Code {
+        let (seen, young) = (FLOW.get(self.fields.seen), label("young"));
+        code![
+            jiffies64(),
+            mov(R1, R0),
+            sub(R1, LONGEST + 1),
+            load(R0, seen),
+            mov(R2, R1),
+            sub(W2, W0),
+            jsle(W2, 0, young),
+            // A packet may come just now.
+            cmpxchg(seen, R1),
+            bind(young),
         ]
     }
 
