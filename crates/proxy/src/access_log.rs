@@ -158,7 +158,7 @@ pub fn line(format: Format, told: &Told) -> String {
                 proxy.unwrap_or("-"),
                 flow.target,
                 status::end_name(end),
-                flow.there.bytes + flow.back.bytes,
+                flow.there.bytes.saturating_add(flow.back.bytes),
             )
         }
         _ => json::write(&status::event(told.read, proxy, &told.event)),

@@ -26,6 +26,7 @@
 //! refused is answered by `{"error": "…"}`: 400 for what is wrong, 404 for what is not there, 409 for what is
 //! there already, 500 if the kernel refused.
 
+use crate::change::Change;
 use crate::commands::words::{By, EVENTS, STATES, Sort, Word};
 use crate::daemon::{self, Daemon};
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ pub fn answer(daemon: &Daemon, request: &Request) -> Answer {
 }
 
 fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
-    use Method::{DELETE, GET, PATCH, POST, PUT};
+    use Method::{GET, POST, PUT};
     let segments = request.segments();
     let path = match segments.as_slice() {
         ["metrics"] => ["metrics"].as_slice(),
@@ -81,50 +82,16 @@ fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
             let (target, group) = meant(request)?;
             daemon.proxy().undrain(target, group.as_deref())?
         }
-        (POST, ["proxies"]) => {
-            let table = body(request)?;
-            daemon.proxy().change(|it| it.add_proxy(&table))?
-        }
-        (PATCH, ["proxies", name]) => {
-            let table = body(request)?;
-            daemon.proxy().change(|it| it.update_proxy(name, &table))?
-        }
-        (DELETE, ["proxies", name]) => daemon.proxy().change(|it| it.remove_proxy(name))?,
-        (POST, ["proxies", name, "routes"]) => {
-            let table = body(request)?;
-            daemon.proxy().change(|it| it.add_route(name, &table))?
-        }
-        (DELETE, ["proxies", name, "routes", source]) => {
-            daemon.proxy().change(|it| it.remove_route(name, source))?
-        }
-        (PUT, ["groups", name]) => {
-            let table = body(request)?;
-            daemon.proxy().change(|it| it.put_group(name, &table))?
-        }
-        (PATCH, ["groups", name]) => {
-            let table = body(request)?;
-            daemon.proxy().change(|it| it.update_group(name, &table))?
-        }
-        (DELETE, ["groups", name]) => daemon.proxy().change(|it| it.remove_group(name))?,
-        (POST, ["groups", name, "targets"]) => {
-            let target = body(request)?;
-            daemon.proxy().change(|it| it.add_target(name, &target))?
-        }
-        (DELETE, ["groups", name, "targets", place]) => {
-            daemon.proxy().change(|it| it.remove_target(name, place))?
-        }
-        (PUT, ["values", path @ ..]) if !path.is_empty() => {
-            let value = body(request)?;
-            let path = place_of(path);
-            daemon.proxy().change(|it| it.set(&path, &value))?
-        }
-        (method, _) => {
-            let what = format!(
-                "{method} /{} is nothing here: see /v1/status",
-                segments.join("/")
-            );
-            return Ok(Response::error(404, &what).into());
-        }
+        (method, path) => match Change::of(method, path, request)? {
+            Some(change) => daemon.proxy().change(|it| change.make(it))?,
+            None => {
+                let what = format!(
+                    "{method} /{} is nothing here: see /v1/status",
+                    segments.join("/")
+                );
+                return Ok(Response::error(404, &what).into());
+            }
+        },
     };
     daemon.changed()?;
     let saved = match request.parameter("save") {
@@ -151,7 +118,7 @@ fn turn(turn: &Turn, saved: Option<&std::path::Path>) -> Value {
 }
 
 /// The body, which is JSON.
-fn body(request: &Request) -> Result<Value> {
+pub(crate) fn body(request: &Request) -> Result<Value> {
     Ok(json::read(text(request)?)?)
 }
 
@@ -164,7 +131,11 @@ fn bad(what: impl Into<String>) -> Error {
     Error::Wanted(Problems::one(bpfsmith_config::At::default(), what))
 }
 
-fn document(request: &Request) -> Result<Document> {
+/// The configuration that a request brings.
+///
+/// # Errors
+/// When it is none.
+pub fn document(request: &Request) -> Result<Document> {
     let text = text(request)?;
     let form = request.field("content-type").unwrap_or_default();
     match form.starts_with("application/json") {
@@ -181,20 +152,11 @@ fn configuration(daemon: &Daemon, request: &Request) -> Result<Answer> {
     }
 }
 
-/// The place that these names lead to, as TOML has it: names that are no bare ones are quoted.
-fn place_of(path: &[&str]) -> String {
-    let is_bare = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_');
-    let names = path
-        .iter()
-        .map(|name| match !name.is_empty() && name.chars().all(is_bare) {
-            true => (*name).to_owned(),
-            false => json::write(&Value::from(*name)),
-        });
-    names.collect::<Vec<_>>().join(".")
-}
-
-/// The target that is meant, and its group.
-fn meant(request: &Request) -> Result<(SocketAddr, Option<String>)> {
+/// The target that a request means, and its group.
+///
+/// # Errors
+/// When its body names none.
+pub fn meant(request: &Request) -> Result<(SocketAddr, Option<String>)> {
     let value = body(request)?;
     let problems = Problems::new();
     let mut fields = value.fields(&problems);
@@ -238,13 +200,17 @@ fn place(text: &str) -> Option<(IpAddr, Option<u16>)> {
     exact.or_else(|_| text.parse().map(|ip| (ip, None))).ok()
 }
 
-fn connections(daemon: &Daemon, request: &Request) -> Result<Answer> {
+/// The connections that a request asks for.
+///
+/// # Errors
+/// When a parameter is none of its words, no number or no address.
+pub fn query(request: &Request) -> Result<Query> {
     let number = |text: &str| text.parse().ok();
     let prefix = |text: &str| match text.contains('/') {
         true => text.parse().ok(),
         false => text.parse().ok().map(Prefix::host),
     };
-    let query = Query {
+    Ok(Query {
         filter: Filter {
             client: parameter(request, "client", prefix, "addresses, like 10.0.0.0/8")?,
             target: parameter(request, "target", place, "an address, or one with a port")?,
@@ -254,8 +220,11 @@ fn connections(daemon: &Daemon, request: &Request) -> Result<Answer> {
         sort: word(request, "sort", Sort::WORDS)?,
         limit: parameter(request, "limit", number, "a number")?,
         by: word(request, "by", By::WORDS)?,
-    };
-    told(&query.answer(daemon.proxy())?)
+    })
+}
+
+fn connections(daemon: &Daemon, request: &Request) -> Result<Answer> {
+    told(&query(request)?.answer(daemon.proxy())?)
 }
 
 fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Kind>> {
@@ -271,27 +240,38 @@ fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Kind>> {
     names.map(kind).collect()
 }
 
-fn want(daemon: &Daemon, request: &Request) -> Result<Answer> {
+/// The kinds of events that a request wants the kernel to tell of.
+///
+/// # Errors
+/// When its body names others.
+pub fn wanted_kinds(request: &Request) -> Result<Vec<Kind>> {
     let value = body(request)?;
     let problems = Problems::new();
     let mut fields = value.fields(&problems);
     let names: Vec<String> = fields.all("kinds");
     fields.end();
     problems.end()?;
-    daemon
-        .proxy()
-        .want(&kinds(names.iter().map(String::as_str))?)?;
+    kinds(names.iter().map(String::as_str))
+}
+
+fn want(daemon: &Daemon, request: &Request) -> Result<Answer> {
+    daemon.proxy().want(&wanted_kinds(request)?)?;
     Ok(Response::empty().into())
 }
 
 /// Which events somebody wants.
-struct Wanted {
+#[derive(Clone, Debug)]
+pub struct Wanted {
     kinds: Vec<Kind>,
     proxy: Option<String>,
 }
 
 impl Wanted {
-    fn of(request: &Request) -> Result<Wanted> {
+    /// Those that a request follows.
+    ///
+    /// # Errors
+    /// When it names kinds that there are not.
+    pub fn of(request: &Request) -> Result<Wanted> {
         let said: Vec<&str> = request
             .parameters("kind")
             .flat_map(|it| it.split(','))
@@ -306,7 +286,8 @@ impl Wanted {
     }
 
     /// The event on a line, if it is one of them.
-    fn line(&self, told: &Told) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn line(&self, told: &Told) -> Option<Vec<u8>> {
         let is_wanted = self.kinds.contains(&told.event.what.kind())
             && (self.proxy.is_none() || told.proxy.as_deref() == self.proxy.as_deref());
         let event = || status::event(told.read, told.proxy.as_deref(), &told.event);

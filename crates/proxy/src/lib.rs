@@ -50,6 +50,7 @@
 pub mod access_log;
 pub mod act;
 pub mod api;
+pub mod change;
 pub mod commands;
 pub mod daemon;
 pub mod demo;

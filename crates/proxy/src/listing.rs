@@ -110,8 +110,8 @@ pub fn sums(connections: &[Named], by: By) -> BTreeMap<String, Sum> {
             (&mut sum.there, it.there),
             (&mut sum.back, it.back),
         ] {
-            sum.packets += more.packets;
-            sum.bytes += more.bytes;
+            sum.packets = sum.packets.saturating_add(more.packets);
+            sum.bytes = sum.bytes.saturating_add(more.bytes);
         }
     }
     sums

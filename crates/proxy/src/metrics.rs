@@ -48,8 +48,8 @@ impl Sum {
             (&mut self.there, flow.there),
             (&mut self.back, flow.back),
         ] {
-            sum.packets += more.packets;
-            sum.bytes += more.bytes;
+            sum.packets = sum.packets.saturating_add(more.packets);
+            sum.bytes = sum.bytes.saturating_add(more.bytes);
         }
         self.duration += flow.age;
         let seconds = flow.age.as_secs_f64();
