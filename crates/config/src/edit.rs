@@ -2,8 +2,8 @@
 //!
 //! What edits take are values in the form of the configuration itself, whether they come from JSON or from
 //! arguments of a command: `{"name": "web", "port": 80, "target": "10.0.0.1:8080"}` is a proxy. Where a value may
-//! be taken away, `null` does it. Every edit reads the whole configuration again: one that would be wrong is none,
-//! and everything stays as it was.
+//! be taken away, `null` does it. What comes of every edit is read as a file would be: one that would be wrong is
+//! none, and everything stays as it was.
 //!
 //! ```
 //! use bpfsmith_config::{edit::Document, json};

@@ -101,7 +101,7 @@ pub(crate) fn split(text: &str) -> Option<Vec<Part>> {
                 continue;
             }
             b'#' => {
-                scan.to_line_end();
+                scan.skip_comment();
                 continue;
             }
             b'"' | b'\'' => lines = lines.checked_add(scan.string()?)?,
@@ -144,7 +144,7 @@ impl Scan<'_> {
         self.text.get(self.byte).copied()
     }
 
-    fn to_line_end(&mut self) {
+    fn skip_comment(&mut self) {
         let rest = &self.text[self.byte..];
         let length = rest.iter().position(|it| *it == b'\n');
         self.byte += length.unwrap_or(rest.len());
@@ -207,7 +207,9 @@ impl Scan<'_> {
         let keys = text.get(begin..self.byte)?;
         self.byte += if is_one_of_many { 2 } else { 1 };
         let is_bare = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
-        let are_bare = keys.split('.').all(|key| !key.is_empty() && key.bytes().all(is_bare));
+        let are_bare = keys
+            .split('.')
+            .all(|key| !key.is_empty() && key.bytes().all(is_bare));
         let keys = match are_bare {
             true => keys.split('.').map(str::to_owned).collect(),
             false => {

@@ -150,12 +150,13 @@ impl Reader<'_> {
         };
         let line = self.lines.partition_point(|begin| *begin <= byte);
         let begin = self.lines[line.saturating_sub(1)];
-        let column = At::of(&self.text[begin..], byte - begin).column;
+        let before = self.text.get(begin..byte).unwrap_or_default();
+        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX);
         At {
             line: u32::try_from(line)
                 .unwrap_or(u32::MAX)
                 .saturating_add(self.above),
-            column,
+            column: column.saturating_add(1),
         }
     }
 

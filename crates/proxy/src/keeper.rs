@@ -66,11 +66,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When what is wanted is not possible, or the kernel refuses; it does what it did before then.
-    pub fn open(
-        desired: Arc<Desired>,
-        mut world: World,
-        pins: Option<&Pins>,
-    ) -> Result<Keeper> {
+    pub fn open(desired: Arc<Desired>, mut world: World, pins: Option<&Pins>) -> Result<Keeper> {
         let net = Netlink::open()?;
         world.devices = devices(&net)?;
         let mut numbers = match pins {

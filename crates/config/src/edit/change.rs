@@ -45,10 +45,7 @@ impl Document {
         let Some((part, inner)) = self.part_at(path) else {
             return self.change(|root| at(root, path, edit));
         };
-        let (before, behind) = (
-            &self.text[..part.bytes.start],
-            &self.text[part.bytes.end..],
-        );
+        let (before, behind) = (&self.text[..part.bytes.start], &self.text[part.bytes.end..]);
         let old = &self.text[part.bytes.clone()];
         let new = edited(self.value.at, old, |root| at(root, &inner, edit))?;
         let text = [before, &new, behind].concat();

@@ -29,7 +29,11 @@ fn documents() -> impl Strategy<Value = Document> {
         "[groups.z.health]\nkind = \"tcp\"\n[groups.z]\n",
     ]);
     (parts, z, any::<bool>()).prop_map(|(parts, z, is_first)| {
-        let mut text = if is_first { z.to_owned() } else { String::new() };
+        let mut text = if is_first {
+            z.to_owned()
+        } else {
+            String::new()
+        };
         for (number, part) in parts.iter().enumerate() {
             text += &part.replace('@', &number.to_string());
             if !text.ends_with('\n') {
@@ -124,7 +128,10 @@ fn places(document: &Document) -> Vec<Vec<Step>> {
         places.push(proxy);
     }
     for group in &document.desired().groups {
-        let group = vec!["groups".into(), group.name.as_str().into()];
+        let group = vec![
+            "groups".into(),
+            group.name.as_str().into(),
+        ];
         let health = ["health".into()];
         places.push(group.iter().cloned().chain(health).collect());
         places.push(group);

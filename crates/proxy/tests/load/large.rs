@@ -129,6 +129,17 @@ fn most_memory(pid: u32) -> String {
         .join(" ")
 }
 
+/// How long CPUs have worked for a process: other than the time of a clock, this is the same on a busy machine.
+fn worked(pid: u32) -> Duration {
+    /// What the kernel counts in, for all programs.
+    const TICK: Duration = Duration::from_millis(10);
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // Its name is in parentheses, and may be anything.
+    let (_, fields) = text.rsplit_once(") ").unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|it| TICK * it.parse::<u32>().unwrap()).sum()
+}
+
 /// Bytes of all maps that a process holds.
 fn map_memory(pid: u32) -> u64 {
     let mut maps = std::collections::BTreeMap::new();
@@ -199,6 +210,7 @@ fn act(world: &World, size: &Size) {
     let begun = Instant::now();
     daemon.restart();
     told("start", begun.elapsed());
+    println!("large: that had {} at most", most_memory(daemon.pid()));
     let sample = |chance: &mut Chance| {
         for _ in 0..200 {
             let number = u32::try_from(chance.below(size.listeners.into())).unwrap();
@@ -219,6 +231,12 @@ fn act(world: &World, size: &Size) {
     let mut chance = Chance::new("large");
     sample(&mut chance);
     let api = Api::of(&daemon);
+    let pid = daemon.pid();
+    let told_of = |what: &str, (begun, before): (Instant, Duration)| {
+        let (time, work) = (begun.elapsed(), worked(pid).saturating_sub(before));
+        println!("large: {what}: {time:?}, of which the daemon worked {work:?}");
+    };
+    let begin = || (Instant::now(), worked(pid));
     let weigh = |weight: u32| {
         let targets = (0..SHARE).map(|it| {
             let weight = if it == 0 { weight } else { 1 };
@@ -229,9 +247,9 @@ fn act(world: &World, size: &Size) {
         });
         let targets: Vec<String> = targets.collect();
         let body = format!(r#"{{"targets": [{}]}}"#, targets.join(", "));
-        let begun = Instant::now();
+        let begun = begin();
         let turn = api.ok(Method::PATCH, &["v1", "groups", "g0"], Some(&body));
-        told("a change of one weight", begun.elapsed());
+        told_of("a change of one weight", begun);
         println!(
             "large: of that in the kernel's part: {:?} ms",
             turn.get("milliseconds").map(|it| &it.kind)
@@ -240,20 +258,21 @@ fn act(world: &World, size: &Size) {
     weigh(3);
     weigh(5);
     for (what, path) in [
-        ("status", "status"),
-        ("metrics", "status"),
+        ("status", &["v1", "status"][..]),
+        ("metrics", &["metrics"]),
     ] {
-        let begun = Instant::now();
-        let _ = api.ask(Method::GET, &["v1", path], None);
-        told(what, begun.elapsed());
+        let begun = begin();
+        let reply = api.ask(Method::GET, path, None).unwrap();
+        assert!(reply.is_success(), "{what}: {}", reply.status);
+        told_of(what, begun);
     }
-    let begun = Instant::now();
+    let begun = begin();
     api.ok(Method::POST, &["v1", "reload"], None);
-    told("reload, which takes the weight back", begun.elapsed());
+    told_of("reload, which takes the weight back", begun);
     println!(
         "large: the daemon had {} at most, and its maps have {} KiB",
-        most_memory(daemon.pid()),
-        map_memory(daemon.pid()) / 1024
+        most_memory(pid),
+        map_memory(pid) / 1024
     );
     daemon.kill9();
     let begun = Instant::now();
