@@ -4,7 +4,7 @@ use crate::value::At;
 use std::cell::RefCell;
 use std::fmt;
 
-/// Something that is wrong.
+/// Something that is wrong. Its place is told if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Where.
@@ -15,7 +15,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.what)
+        // Not everything that is wrong comes from a text.
+        match self.at == At::default() {
+            true => f.write_str(&self.what),
+            false => write!(f, "{}: {}", self.at, self.what),
+        }
     }
 }
 

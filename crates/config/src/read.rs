@@ -60,6 +60,19 @@ whole! {
     i64, "it is a whole number";
 }
 
+/// Where something listens at an address: none is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port(pub u16);
+
+impl Read for Port {
+    const ALLOWED: &'static str = "it is from 1 to 65535";
+
+    fn read(value: &Value) -> Option<Port> {
+        let port = u16::read(value)?;
+        (port > 0).then_some(Port(port))
+    }
+}
+
 impl Read for f64 {
     const ALLOWED: &'static str = "it is a number";
 

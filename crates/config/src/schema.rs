@@ -11,6 +11,7 @@ use crate::desired::{
 };
 use crate::fields::Fields;
 use crate::problem::Problems;
+use crate::read::Port;
 use crate::value::{At, Kind, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -126,15 +127,12 @@ impl<'a> Reader<'a> {
             name,
             devices: fields.all("devices"),
             addresses: fields.all("address"),
-            port: fields.need("port").unwrap_or(0),
+            port: fields.need("port").map_or(0, |Port(port)| port),
             protocols,
             group: group.unwrap_or_default(),
             routes,
             limit,
         };
-        if fields.has("port") && read.port == 0 {
-            fields.wrong_at("port", "port is 0: it is from 1 to 65535");
-        }
         if !is_named {
             self.groups.truncate(known);
             return None;

@@ -5,7 +5,7 @@ use crate::commands::parse::{
     Adding, Conns, Drain, Events, Explain, Input, Output, Set, Text, Top,
 };
 use crate::commands::table::CONFIG;
-use crate::commands::words::Names;
+use crate::commands::words::{Format, Names};
 use crate::commands::{Command, Exit, Parsed, complete, help, man};
 use crate::demo;
 use crate::error::Error;
@@ -421,20 +421,29 @@ impl Act<'_> {
     }
 
     fn check(&mut self, texts: &[Text]) -> Result<Exit> {
-        let mut wrong = Vec::new();
+        let mut checked = Vec::new();
         for text in texts {
-            let name = name(&text.input);
-            match desired(text) {
+            let desired = desired(text.format, &read(&text.input)?);
+            checked.push((name(&text.input), desired));
+        }
+        if self.form == Form::Json {
+            writeln!(self.out, "{}", json::write(&show::checked(&checked)))?;
+            let is_right = checked.iter().all(|(_, it)| it.is_ok());
+            return Ok(if is_right { Exit::Done } else { Exit::Wrong });
+        }
+        let mut wrong = Vec::new();
+        for (name, checked) in &checked {
+            match checked {
                 Ok(desired) => writeln!(
                     self.out,
                     "{name}: right: {} proxies, {} groups",
                     desired.proxies.len(),
                     desired.groups.len()
                 )?,
-                Err(Failure::Wrong(lines)) => {
-                    wrong.extend(lines.iter().map(|line| format!("{name}: {line}")));
+                Err(problems) => {
+                    let all = problems.list();
+                    wrong.extend(all.iter().map(|it| format!("{name}: {it}")));
                 }
-                Err(other) => return Err(other),
             }
         }
         match wrong.is_empty() {
@@ -520,20 +529,21 @@ fn read(input: &Input) -> Result<String> {
 }
 
 fn value(text: &Text) -> Result<Value> {
-    use crate::commands::words::Format;
-    let read = read(&text.input)?;
-    Ok(match text.format {
-        Format::Toml => toml::read(&read)?,
-        Format::Json => json::read(&read)?,
-        Format::Edn => edn::read(&read)?,
-    })
+    Ok(parsed(text.format, &read(&text.input)?)?)
 }
 
-fn desired(text: &Text) -> Result<Desired> {
-    use crate::commands::words::Format;
-    let value = value(text)?;
-    Ok(match text.format {
-        Format::Edn => Desired::import(&value)?,
-        Format::Toml | Format::Json => Desired::read(&value)?,
-    })
+fn parsed(format: Format, text: &str) -> std::result::Result<Value, Problems> {
+    match format {
+        Format::Toml => toml::read(text),
+        Format::Json => json::read(text),
+        Format::Edn => edn::read(text),
+    }
+}
+
+fn desired(format: Format, text: &str) -> std::result::Result<Desired, Problems> {
+    let value = parsed(format, text)?;
+    match format {
+        Format::Edn => Desired::import(&value),
+        Format::Toml | Format::Json => Desired::read(&value),
+    }
 }

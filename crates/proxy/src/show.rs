@@ -1,7 +1,9 @@
 //! Answers of a running proxy, for people.
 
-use bpfsmith_config::Value;
+use bpfsmith_config::desired::Desired;
+use bpfsmith_config::problem::Problem;
 use bpfsmith_config::value::Kind;
+use bpfsmith_config::{Problems, Value};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A list in columns, each as wide as its widest cell.
@@ -119,6 +121,31 @@ pub fn bytes(count: u64) -> String {
         Some((name, unit)) => format!("{}.{} {name}", count / unit, count % unit * 10 / unit),
         None => format!("{count} B"),
     }
+}
+
+/// Files that were read, each with what is wrong with it.
+#[must_use]
+pub fn checked(files: &[(String, Result<Desired, Problems>)]) -> Value {
+    let problem = |it: &Problem| {
+        Value::table([
+            ("line", Value::from(it.at.line)),
+            ("column", it.at.column.into()),
+            ("problem", it.what.as_str().into()),
+        ])
+    };
+    let file = |(name, checked): &(String, Result<Desired, Problems>)| {
+        let desired = checked.as_ref().ok();
+        let problems = checked.as_ref().err().map(Problems::list);
+        let problems = problems.unwrap_or_default();
+        Value::table([
+            ("name", Value::from(name.as_str())),
+            ("right", checked.is_ok().into()),
+            ("proxies", desired.map(|it| it.proxies.len()).into()),
+            ("groups", desired.map(|it| it.groups.len()).into()),
+            ("problems", Value::list(problems.iter().map(problem))),
+        ])
+    };
+    Value::table([("files", Value::list(files.iter().map(file)))])
 }
 
 /// How everything stands.
@@ -334,6 +361,9 @@ pub fn turn(turn: &Value) -> String {
     let saved = cell(turn, "saved");
     if !saved.is_empty() {
         text += &format!("saved to {}\n", printable(&saved));
+    }
+    for note in list(turn, "notes") {
+        text += &format!("note: {}\n", printable(&plain(note)));
     }
     text
 }
