@@ -94,7 +94,7 @@ impl Log {
         &self.settings
     }
 
-    /// Lines that were lost because the disk was too slow.
+    /// Lines that were lost because the disk was too slow, or full.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
@@ -105,6 +105,17 @@ impl Log {
     pub fn failure(&self) -> Option<String> {
         let failure = self.shared.failure.lock();
         failure.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is not as it should be.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let lost = match self.lost() {
+            0 => None,
+            lost => Some(format!("{lost} lines of the access log are lost")),
+        };
+        let said: Vec<String> = lost.into_iter().chain(self.failure()).collect();
+        (!said.is_empty()).then(|| said.join(": "))
     }
 
     /// Opens the file again: somebody has moved it away.
@@ -240,8 +251,11 @@ impl Lines {
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.settings.bytes {
             self.rotate()?;
         }
+        // A line is there as a whole or not at all.
+        let written = self.file.write_all(format!("{line}\n").as_bytes());
+        written.map_err(|error| self.failed(error))?;
         self.bytes += bytes;
-        writeln!(self.file, "{line}").map_err(|error| self.failed(error))
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -260,13 +274,15 @@ impl Lines {
                 PathBuf::from(name)
             }
         };
-        for number in (0..self.settings.files).rev() {
+        // It was moved on already, and no other could be made: those before it are not to be lost for that.
+        let is_moved = !path.exists();
+        for number in (0..self.settings.files).rev().filter(|_| !is_moved) {
             let (from, to) = (numbered(number), numbered(number + 1));
             if from.exists() {
                 rename(&from, &to).map_err(|error| self.failed(error))?;
             }
         }
-        if self.settings.files == 0 {
+        if self.settings.files == 0 && !is_moved {
             std::fs::remove_file(path).map_err(|error| self.failed(error))?;
         }
         *self = Lines::open(&self.settings)?;
@@ -286,7 +302,9 @@ impl Lines {
 fn write(mut file: Lines, lines: &Receiver<Line>, told: &Shared) {
     loop {
         let done = match lines.recv_timeout(FLUSH) {
-            Ok(Line::Text(line)) => file.write(&line),
+            Ok(Line::Text(line)) => file.write(&line).inspect_err(|_| {
+                told.lost.fetch_add(1, Ordering::Relaxed);
+            }),
             Ok(Line::Reopen) => file.flush().and_then(|()| {
                 file = Lines::open(&file.settings)?;
                 Ok(())
@@ -295,9 +313,6 @@ fn write(mut file: Lines, lines: &Receiver<Line>, told: &Shared) {
             Ok(Line::End) | Err(RecvTimeoutError::Disconnected) => break,
         };
         let failure = done.err().map(|error| error.to_string());
-        if failure.is_some() {
-            told.lost.fetch_add(1, Ordering::Relaxed);
-        }
         *told.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
     if let Err(error) = file.flush() {

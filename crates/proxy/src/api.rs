@@ -63,7 +63,7 @@ fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
     };
     let turned = match (request.method, path) {
         (GET, ["metrics"]) => return metrics(daemon),
-        (GET, ["status"]) => return told(&daemon.proxy().status()?.value()),
+        (GET, ["status"]) => return told(&daemon.status()?.value()),
         (GET, ["config"]) => return configuration(daemon, request),
         (GET, ["connections"]) => return connections(daemon, request),
         (GET, ["events"]) => return events(daemon, request),
@@ -73,7 +73,7 @@ fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
             return told(&Value::table([("saved", Value::shown(path.display()))]));
         }
         (POST, ["reload"]) => daemon.reload()?,
-        (PUT, ["config"]) => daemon.proxy().apply(document(request)?)?,
+        (PUT, ["config"]) => daemon.apply(document(request)?)?,
         (POST, ["drain"]) => {
             let (target, group) = meant(request)?;
             daemon.proxy().drain(target, group.as_deref())?
@@ -83,7 +83,7 @@ fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
             daemon.proxy().undrain(target, group.as_deref())?
         }
         (method, path) => match Change::of(method, path, request)? {
-            Some(change) => daemon.proxy().change(|it| change.make(it))?,
+            Some(change) => daemon.change(|it| change.make(it))?,
             None => {
                 let what = format!(
                     "{method} /{} is nothing here: see /v1/status",
@@ -93,12 +93,16 @@ fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
             }
         },
     };
-    daemon.changed()?;
     let saved = match request.parameter("save") {
-        Some("yes") => Some(daemon.save()?),
+        Some("yes") => Some(
+            daemon
+                .save()
+                .map_err(|error| Error::Unsaved(Box::new(error)))?,
+        ),
         _ => None,
     };
-    told(&turn(&turned, saved.as_deref()))
+    let notes = daemon.waiting();
+    told(&turn(&turned, saved.as_deref(), &notes))
 }
 
 fn told(value: &Value) -> Result<Answer> {
@@ -106,7 +110,7 @@ fn told(value: &Value) -> Result<Answer> {
 }
 
 /// What came of a change.
-fn turn(turn: &Turn, saved: Option<&std::path::Path>) -> Value {
+fn turn(turn: &Turn, saved: Option<&std::path::Path>, notes: &[String]) -> Value {
     let lost = turn.lost.iter().map(|choice| choice.name.as_str().into());
     Value::table([
         ("generation", turn.generation.into()),
@@ -114,6 +118,10 @@ fn turn(turn: &Turn, saved: Option<&std::path::Path>) -> Value {
         ("lost_devices", Value::list(lost)),
         ("milliseconds", (turn.took.as_secs_f64() * 1000.0).into()),
         ("saved", saved.map(|path| path.display().to_string()).into()),
+        (
+            "notes",
+            Value::list(notes.iter().map(|note| note.as_str().into())),
+        ),
     ])
 }
 

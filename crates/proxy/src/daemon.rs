@@ -1,14 +1,16 @@
 //! [`Daemon`]: a proxy, the file that it was configured by, and what it writes and answers.
 
-use crate::access_log::Log;
+use crate::access_log::{Log, Writer};
 use crate::error::{Error, Result};
 use crate::feed::Sink;
+use crate::file;
 use crate::keeper::Turn;
 use crate::metrics::Tally;
 use crate::powerless;
 use crate::proxy::{Life, Proxy};
-use bpfsmith_config::desired::Desired;
-use bpfsmith_config::edit::Document;
+use crate::status::Status;
+use bpfsmith_config::desired::{Desired, Settings};
+use bpfsmith_config::edit::{Document, EditError, Effect};
 use bpfsmith_config::json;
 use std::fs::{self, File};
 use std::io::Write;
@@ -25,7 +27,12 @@ pub struct Daemon {
     path: Option<PathBuf>,
     /// What the file said when it was read or written last.
     known: Mutex<String>,
+    /// Whoever changes something has it until all has changed.
     log: Mutex<Option<Log>>,
+    /// What the settings were at the beginning: some of them are of the process.
+    begun: Settings,
+    /// What the present ones want otherwise.
+    waiting: Mutex<Vec<String>>,
 }
 
 /// Reads a configuration: JSON if the file's name ends so, and TOML else.
@@ -33,15 +40,30 @@ pub struct Daemon {
 /// # Errors
 /// When the file cannot be read, or is wrong.
 pub fn read(path: &Path) -> Result<Document> {
-    parse(path, &contents(path)?)
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+    parse(path, &text)
 }
 
+/// What a file says that will be read again, and therefore is no pipe.
 fn contents(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| Error::File {
+    file::read_text(path).map_err(|error| unreadable(path, error))
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::File {
         path: path.to_owned(),
         error,
         hint: "name a file of configuration that can be read",
-    })
+    }
+}
+
+/// The settings that a file begins with.
+///
+/// # Errors
+/// As for [`read`], and when it is no file.
+pub fn settings(path: &Path) -> Result<Settings> {
+    let document = parse(path, &contents(path)?)?;
+    Ok(document.desired().settings.clone())
 }
 
 fn parse(path: &Path, text: &str) -> Result<Document> {
@@ -76,12 +98,26 @@ impl Daemon {
             sinks.push(Box::new(writer));
             log = Some(opened);
         }
+        let proxy = Proxy::open_with(document, life, sinks)?;
+        // It may go on with changes that are not in the file.
+        let wanted = proxy.document().wanted();
+        match other_log(log.as_ref(), &wanted)? {
+            Other::Same => {}
+            Other::None => log = None,
+            Other::Opened(opened, writer) => {
+                proxy.add_sink(writer);
+                log = Some(opened);
+            }
+        }
+        let begun = wanted.settings.clone();
         Ok(Daemon {
-            proxy: Proxy::open_with(document, life, sinks)?,
+            proxy,
             tally,
             path: Some(path.to_owned()),
             known: Mutex::new(text),
             log: Mutex::new(log),
+            begun,
+            waiting: Mutex::default(),
         })
     }
 
@@ -111,10 +147,8 @@ impl Daemon {
         let path = self.path.as_ref().ok_or(Error::NoFile)?;
         let mut known = self.known();
         let text = contents(path)?;
-        let turn = self.proxy.apply(parse(path, &text)?)?;
+        let turn = self.apply(parse(path, &text)?)?;
         *known = text;
-        drop(known);
-        self.changed()?;
         Ok(turn)
     }
 
@@ -142,27 +176,66 @@ impl Daemon {
         Ok(path.clone())
     }
 
-    /// The configuration is another one: what it says of the log comes true.
+    /// Does what this configuration says from now on, at once or not at all.
     ///
     /// # Errors
-    /// When the file of the log cannot be opened; then the log is as it was.
-    pub fn changed(&self) -> Result<()> {
-        let wanted = self
-            .proxy
-            .with_keeper(|keeper| keeper.desired().settings.access_log.clone());
+    /// When it is not possible, or the kernel refuses: everything is as before then.
+    pub fn apply(&self, document: Document) -> Result<Turn> {
+        self.with_log(|prepare| self.proxy.apply_prepared(document, prepare))
+    }
+
+    /// Changes the configuration, at once or not at all; what it says of the log comes true, too.
+    ///
+    /// # Errors
+    /// When the change is refused, or the configuration that it makes, or a log cannot be opened: everything is as
+    /// before then.
+    pub fn change(
+        &self,
+        edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
+    ) -> Result<Turn> {
+        self.with_log(|prepare| self.proxy.change_prepared(edit, prepare))
+    }
+
+    /// What a change says of the log comes true with it, and what takes another process is found out.
+    fn with_log(
+        &self,
+        change: impl FnOnce(&mut dyn FnMut(&Desired) -> Result<Other>) -> Result<(Turn, Other)>,
+    ) -> Result<Turn> {
         let mut log = self.log();
-        if log.as_ref().map(Log::settings) == wanted.as_ref() {
-            return Ok(());
-        }
-        *log = match wanted {
-            None => None,
-            Some(wanted) => {
-                let (opened, writer) = powerless::start(|| Log::open(&wanted))?;
+        let mut waiting = Vec::new();
+        let (turn, other) = change(&mut |desired| {
+            waiting = waits(&self.begun, &desired.settings);
+            other_log(log.as_ref(), desired)
+        })?;
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        match other {
+            Other::Same => {}
+            Other::None => *log = None,
+            Other::Opened(opened, writer) => {
                 self.proxy.add_sink(writer);
-                Some(opened)
+                *log = Some(opened);
             }
-        };
-        Ok(())
+        }
+        Ok(turn)
+    }
+
+    /// Settings that are of the process, and that the present configuration wants otherwise than it was when the
+    /// process began.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<String> {
+        let waiting = self.waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How everything stands.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn status(&self) -> Result<Status> {
+        let mut status = self.proxy.status()?;
+        status.notes.extend(self.waiting());
+        status.notes.extend(self.log().as_ref().and_then(Log::note));
+        Ok(status)
     }
 
     /// The file of the log is opened again: somebody has moved it away.
@@ -181,6 +254,42 @@ impl Daemon {
     }
 }
 
+/// What becomes of the log.
+enum Other {
+    Same,
+    None,
+    Opened(Log, Writer),
+}
+
+/// The log that is wanted, opened if it is not the present one.
+fn other_log(log: Option<&Log>, desired: &Desired) -> Result<Other> {
+    let wanted = desired.settings.access_log.as_ref();
+    if log.map(Log::settings) == wanted {
+        return Ok(Other::Same);
+    }
+    let Some(wanted) = wanted else {
+        return Ok(Other::None);
+    };
+    let (opened, writer) = powerless::start(|| Log::open(wanted))?;
+    Ok(Other::Opened(opened, writer))
+}
+
+/// What is said of settings that only another process follows.
+fn waits(begun: &Settings, now: &Settings) -> Vec<String> {
+    let rows = [
+        ("control", begun.control == now.control),
+        ("pins", begun.pins == now.pins),
+        ("metrics", begun.metrics == now.metrics),
+        ("admin", begun.admin == now.admin),
+    ];
+    let other = rows.into_iter().filter(|(_, is_same)| !is_same);
+    other
+        .map(|(name, _)| {
+            format!("settings.{name} is not followed yet: end this process and run it again")
+        })
+        .collect()
+}
+
 /// Puts a text in a file's place: whoever reads it finds the old one or the new one.
 fn write(path: &Path, text: &[u8]) -> Result<()> {
     // The file that a link leads to is what is replaced.
@@ -193,13 +302,22 @@ fn write(path: &Path, text: &[u8]) -> Result<()> {
     let mut name = path.clone().into_os_string();
     name.push(".new");
     let new = PathBuf::from(name);
-    let mut file = File::create(&new).map_err(failed)?;
-    if let Ok(old) = fs::metadata(&path) {
-        let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
-        file.set_permissions(mode).map_err(failed)?;
-        std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed)?;
+    let written = write_new(&new, &path, text).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        // What is left of it is of no use; why it is left was told.
+        let _ = fs::remove_file(&new);
     }
-    file.write_all(text).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    fs::rename(&new, &path).map_err(failed)
+    written.map_err(failed)
+}
+
+/// Writes another file for the place of an old one, whose owner and mode it gets.
+fn write_new(new: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(new)?;
+    if let Ok(old) = fs::metadata(path) {
+        let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
+        file.set_permissions(mode)?;
+        std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    file.write_all(text)?;
+    file.sync_all()
 }

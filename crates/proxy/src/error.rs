@@ -44,6 +44,9 @@ pub enum Error {
     /// The terminal is none, or is gone.
     #[error(transparent)]
     Terminal(#[from] crate::terminal::Error),
+    /// What was changed could not be written down.
+    #[error("the change is made, but not saved: {0}")]
+    Unsaved(Box<Error>),
     /// The configuration is of no file.
     #[error("the configuration came from no file: name one when the proxy is started")]
     NoFile,
@@ -105,6 +108,7 @@ impl Error {
             Error::Datapath(error) => error.errno(),
             Error::Net(error) => error.errno(),
             Error::Map(error) => error.errno(),
+            Error::Unsaved(error) => error.errno(),
             Error::File { error, .. } | Error::Machine { error, .. } => Errno::of(error),
             _ => None,
         }

@@ -56,8 +56,12 @@ fn devices(net: &Netlink) -> Result<BTreeMap<String, IfIndex>> {
 }
 
 fn wishes(plan: &Plan) -> Vec<(IfIndex, Wish)> {
-    let devices = plan.devices.values();
-    devices.map(|device| (*device, Wish::Best)).collect()
+    // A device may have two names, where it got another one.
+    let devices: BTreeSet<IfIndex> = plan.devices.values().copied().collect();
+    devices
+        .into_iter()
+        .map(|device| (device, Wish::Best))
+        .collect()
 }
 
 impl Keeper {
@@ -100,7 +104,7 @@ impl Keeper {
     /// When it is not possible, or the kernel refuses: it does what it did before then.
     pub fn turn(&mut self, desired: Arc<Desired>, mut world: World) -> Result<Turn> {
         let begun = Instant::now();
-        world.devices = devices(&self.net)?;
+        self.look(&mut world)?;
         let mut numbers = self.numbers.clone();
         let plan = Plan::new(&desired, &world, &mut numbers)?;
         let is_new = plan.config != self.plan.config || plan.devices != self.plan.devices;
@@ -128,6 +132,45 @@ impl Keeper {
             lost,
             took: begun.elapsed(),
         })
+    }
+
+    /// The devices that are here now, and what became of those that were.
+    fn look(&self, world: &mut World) -> Result<()> {
+        world.devices = devices(&self.net)?;
+        for (name, index) in &self.plan.devices {
+            if world.devices.contains_key(name) {
+                continue;
+            }
+            let mut others = world.devices.iter();
+            let other = others
+                .find(|(_, it)| *it == index)
+                .map(|(other, _)| other.clone());
+            match other {
+                Some(other) => {
+                    world.devices.insert(name.clone(), *index);
+                    world.renamed.insert(name.clone(), other);
+                }
+                None => drop(world.absent.insert(name.clone())),
+            }
+        }
+        let absent = self.plan.absent.iter();
+        let absent = absent.filter(|name| !world.devices.contains_key(*name));
+        world.absent.extend(absent.cloned());
+        Ok(())
+    }
+
+    /// Whether devices have gone, come back, or got other names since they were looked at.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn has_moved(&self) -> Result<bool> {
+        let mut now = World::default();
+        self.look(&mut now)?;
+        let is_there = |name: &String| now.devices.contains_key(name);
+        let other = |(name, index): (&String, &IfIndex)| now.devices.get(name) != Some(index);
+        Ok(self.plan.absent.iter().any(is_there)
+            || self.plan.devices.iter().any(other)
+            || self.world.renamed != now.renamed)
     }
 
     /// Backends that get no connections any more begin to leave: those that somebody drained, and those that are not

@@ -59,6 +59,7 @@ pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod feed;
+mod file;
 pub mod health;
 pub mod http;
 pub mod keeper;

@@ -17,6 +17,10 @@ use std::net::{IpAddr, SocketAddr};
 pub struct World {
     /// The devices that are here.
     pub devices: BTreeMap<String, IfIndex>,
+    /// Devices that were here, and are not now: they get programs when they come back.
+    pub absent: BTreeSet<String>,
+    /// Devices that have another name now, which is the second, and go on as those that they were.
+    pub renamed: BTreeMap<String, String>,
     /// The addresses of hosts.
     pub hosts: BTreeMap<String, BTreeSet<IpAddr>>,
     /// What share of its weight a target gets now, in percent; those that are not here get all of it.
@@ -32,6 +36,8 @@ pub struct Plan {
     pub config: Config,
     /// The devices that get programs.
     pub devices: BTreeMap<String, IfIndex>,
+    /// Those that would, if they were here.
+    pub absent: BTreeSet<String>,
     /// What listeners are, by number.
     pub listeners: BTreeMap<u16, Listening>,
     /// The numbers of targets' backends.
@@ -85,7 +91,8 @@ impl Plan {
         for proxy in &desired.proxies {
             planner.proxy(proxy);
         }
-        if planner.plan.devices.is_empty() && !desired.proxies.is_empty() {
+        let has_devices = !planner.plan.devices.is_empty() || !planner.plan.absent.is_empty();
+        if !has_devices && !desired.proxies.is_empty() {
             let at = desired.proxies[0].at;
             problems.add(
                 at,
@@ -203,6 +210,9 @@ impl Planner<'_> {
         match number {
             Some(number) => {
                 self.plan.devices.insert(name.to_owned(), number);
+            }
+            None if self.world.absent.contains(name) => {
+                self.plan.absent.insert(name.to_owned());
             }
             None => {
                 let here: Vec<&str> = self.world.devices.keys().map(String::as_str).collect();
@@ -324,7 +334,8 @@ impl Planner<'_> {
             .iter()
             .filter_map(|name| self.device(proxy.at, name))
             .collect();
-        if devices.len() < proxy.devices.len() {
+        // None at all would stand for all that have programs.
+        if devices.is_empty() && !proxy.devices.is_empty() {
             return;
         }
         for address in self.addresses(proxy) {

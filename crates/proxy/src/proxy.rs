@@ -25,6 +25,12 @@ use std::time::{Duration, Instant};
 /// How long a name may take to be resolved when a configuration is applied.
 const RESOLVE: Duration = Duration::from_secs(10);
 
+/// How often somebody looks whether devices are where they were.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What failed is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// A reverse proxy at work.
 ///
 /// Everything goes through one lock: what a file, an API, checks, names and drains want becomes one configuration
@@ -251,11 +257,8 @@ impl Proxy {
     /// # Errors
     /// When it is not possible, or the kernel refuses: everything is as before then.
     pub fn apply(&self, document: Document) -> Result<Turn> {
-        let given = mark(document.text());
-        self.edit(Some(given), |present| {
-            *present = document;
-            Ok(Effect::default())
-        })
+        let (turn, ()) = self.apply_prepared(document, |_| Ok(()))?;
+        Ok(turn)
     }
 
     /// Changes the configuration, at once or not at all. With [`Life::Kernel`], the next proxy that is opened with the
@@ -267,19 +270,52 @@ impl Proxy {
         &self,
         edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
     ) -> Result<Turn> {
-        self.edit(None, edit)
+        let (turn, ()) = self.change_prepared(edit, |_| Ok(()))?;
+        Ok(turn)
     }
 
-    /// The same; a configuration that was given has its mark.
-    fn edit(
+    /// The same, and something is prepared for what will be wanted: if that fails, nothing changes. What was prepared
+    /// is returned if all went well, and dropped else.
+    ///
+    /// # Errors
+    /// As for [`change`](Proxy::change), and as it is prepared.
+    pub fn change_prepared<T>(
+        &self,
+        edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
+        prepare: impl FnOnce(&Desired) -> Result<T>,
+    ) -> Result<(Turn, T)> {
+        self.edit(None, edit, prepare)
+    }
+
+    /// As [`apply`](Proxy::apply) does, and something is prepared as by [`change_prepared`](Proxy::change_prepared).
+    ///
+    /// # Errors
+    /// As for [`apply`](Proxy::apply), and as it is prepared.
+    pub fn apply_prepared<T>(
+        &self,
+        document: Document,
+        prepare: impl FnOnce(&Desired) -> Result<T>,
+    ) -> Result<(Turn, T)> {
+        let given = mark(document.text());
+        let edit = |present: &mut Document| {
+            *present = document;
+            Ok(Effect::default())
+        };
+        self.edit(Some(given), edit, prepare)
+    }
+
+    /// A configuration that was given has its mark.
+    fn edit<T>(
         &self,
         given: Option<u64>,
         edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
-    ) -> Result<Turn> {
+        prepare: impl FnOnce(&Desired) -> Result<T>,
+    ) -> Result<(Turn, T)> {
         let mut kept = self.shared.lock();
         let mut document = kept.document.clone();
         let effect = edit(&mut document)?;
         let desired = document.wanted();
+        let prepared = prepare(&desired)?;
         let hosts_before = plan::hosts(kept.keeper.desired());
         let told_before = told(kept.keeper.desired());
         self.shared
@@ -288,12 +324,13 @@ impl Proxy {
         let drained_before = kept.drained.clone();
         kept.rename(&effect.renamed);
         let world = self.shared.world(&kept, &desired);
-        let turn = kept.keeper.turn(desired, world);
+        let turn = kept.keeper.turn(desired, world).inspect_err(|_| {
+            self.shared.names.set(hosts_before);
+        });
         if turn.is_err() {
             kept.drained = drained_before;
-            self.shared.names.set(hosts_before);
-            return turn;
         }
+        let turn = turn?;
         kept.document = document;
         if let Some(given) = given {
             (kept.given, kept.note) = (given, None);
@@ -306,7 +343,7 @@ impl Proxy {
             kept.keeper.want(told)?;
         }
         self.look_again();
-        turn
+        Ok((turn, prepared))
     }
 
     /// The configuration, as it is now.
@@ -514,10 +551,10 @@ impl Shared {
         });
         let is_there = |target: &&Target| desired.group(&target.group).is_some();
         World {
-            devices: BTreeMap::new(),
             shares: shares.collect(),
             hosts,
             drained: kept.drained.iter().filter(is_there).cloned().collect(),
+            ..World::default()
         }
     }
 
@@ -536,29 +573,45 @@ impl Shared {
         self.feed.name(&kept.keeper.plan().listeners);
     }
 
-    /// Follows names and checks, and ends what backends that leave still have, until it is over.
+    /// Follows names, checks and devices, and ends what backends that leave still have, until it is over.
     fn refresh_when(&self, woken: &Receiver<Wake>) {
+        let mut again: Option<Instant> = None;
         loop {
             let due = self.lock().keeper.due();
-            let first = match due {
-                Some(due) => woken.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
+            let now = Instant::now();
+            let due = due.map_or(LOOK, |due| due.saturating_duration_since(now));
+            let first = woken.recv_timeout(due.min(LOOK));
             // One look is for all that has changed until now.
             let wakes: Vec<Wake> = first.into_iter().chain(woken.try_iter()).collect();
             if wakes.contains(&Wake::Over) || first == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
             let mut kept = self.lock();
-            let mut done = kept.keeper.end_leaving();
-            if wakes.contains(&Wake::Changed) {
-                done = done.and_then(|()| self.turn(&mut kept).map(drop));
-                let desired = kept.keeper.desired();
-                self.checks.set(checked(desired, &hosts(&self.names)));
-                // Devices may have others' numbers by now.
-                self.feed.name(&kept.keeper.plan().listeners);
+            let done = kept.keeper.end_leaving();
+            let is_again = again.is_some_and(|again| again <= Instant::now());
+            let has_moved = match again {
+                None => kept.keeper.has_moved(),
+                Some(_) => Ok(is_again),
+            };
+            let done = done.and(has_moved).and_then(|has_moved| {
+                let is_other = has_moved || wakes.contains(&Wake::Changed);
+                if is_other {
+                    let turned = self.turn(&mut kept);
+                    let desired = kept.keeper.desired();
+                    self.checks.set(checked(desired, &hosts(&self.names)));
+                    self.feed.name(&kept.keeper.plan().listeners);
+                    turned?;
+                }
+                Ok(is_other)
+            });
+            match done {
+                Ok(true) => (kept.failure, again) = (None, None),
+                Ok(false) => {}
+                Err(error) => {
+                    kept.failure = Some(error.to_string());
+                    again = Some(Instant::now() + AGAIN);
+                }
             }
-            kept.failure = done.err().map(|error| error.to_string());
         }
     }
 
@@ -590,6 +643,7 @@ impl Shared {
             generation: keeper.turns(),
             devices: devices.collect(),
             notes: notes
+                .chain(moved(keeper))
                 .chain(failures)
                 .chain(self.unanswered())
                 .chain(room(keeper))
@@ -663,6 +717,18 @@ fn proxies(keeper: &Keeper) -> Vec<status::Listeners> {
         routes: proxy.routes.iter().map(|route| route.sources.len()).sum(),
     });
     proxies.collect()
+}
+
+/// Devices that are not where they were.
+fn moved(keeper: &Keeper) -> impl Iterator<Item = String> + '_ {
+    let gone = keeper.plan().absent.iter();
+    let gone = gone.map(|name| format!("{name} is gone: it gets programs when it is back"));
+    let renamed = keeper.world().renamed.iter();
+    gone.chain(renamed.map(|(name, now)| {
+        format!(
+            "{name} is called {now} now, and keeps its programs: name it so in the configuration"
+        )
+    }))
 }
 
 /// That there is another room for flows than is wanted, if that is so: it is as large as it was made.

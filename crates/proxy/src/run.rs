@@ -1,19 +1,21 @@
 //! The process of a proxy: its sockets, its signals, and the file that it watches.
 
 use crate::api;
-use crate::daemon::Daemon;
+use crate::daemon::{self, Daemon};
 use crate::error::{Error, Result};
-use crate::http::{Guard, Limits, Listener, Server, Token};
+use crate::http::{self, Guard, Limits, Listener, Server, Token};
 use crate::notify::Notify;
 use crate::powerless;
 use crate::proxy::Life;
-use crate::watch::Watch;
+use crate::watch::{Seen, Watch};
 use bpfsmith_config::desired::Settings;
 use bpfsmith_sys::rights;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +46,9 @@ const SIGNALS: [Signal; 4] = [
 /// How long a file has to be left alone until it is read: editors write it in several steps.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// Nobody tells that another directory has the name of the one of the file: this is how often that is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Does what the file says until it is told to end; `out` is told what happens.
 ///
 /// `SIGTERM` and `SIGINT` end it, and what the kernel does goes on. `SIGHUP` reads the file again, as a change of the
@@ -53,14 +58,16 @@ const QUIET: Duration = Duration::from_millis(200);
 /// When it cannot begin.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let signals = signals()?;
+    let settings = daemon::settings(&options.config)?;
+    let bound = bind(&settings)?;
     give_up_rights()?;
+    // What is wrong with it is told before anything is done.
+    let admin = settings.admin.as_ref();
+    let token = admin.map(|admin| token(&admin.token_file)).transpose()?;
     // From before the file is read, so that no change of it is missed.
     let watch = Watch::of(&options.config)?;
     let daemon = Arc::new(Daemon::open(&options.config, Life::Kernel)?);
-    let settings = daemon
-        .proxy()
-        .with_keeper(|keeper| keeper.desired().settings.clone());
-    let servers = serve(&daemon, &settings, options)?;
+    let servers = serve(&daemon, &settings, options, bound, token)?;
     say(out, &begun(&daemon, &servers)?);
     let notify = Notify::of_environment();
     notify.ready();
@@ -107,7 +114,28 @@ fn signals() -> Result<SignalFd> {
     SignalFd::with_flags(&set, flags).map_err(failed("signalfd"))
 }
 
-fn serve(daemon: &Arc<Daemon>, settings: &Settings, options: &Options) -> Result<Vec<Server>> {
+/// Takes the addresses that the file names for TCP. Low ports take a right that is given up before anything else
+/// is done.
+fn bind(settings: &Settings) -> Result<BTreeMap<SocketAddr, TcpListener>> {
+    let admin = settings.admin.as_ref().map(|admin| admin.listen);
+    let mut bound = BTreeMap::new();
+    for address in settings.metrics.into_iter().chain(admin) {
+        bound.insert(address, http::bind(address)?);
+    }
+    Ok(bound)
+}
+
+fn serve(
+    daemon: &Arc<Daemon>,
+    settings: &Settings,
+    options: &Options,
+    mut bound: BTreeMap<SocketAddr, TcpListener>,
+    token: Option<Token>,
+) -> Result<Vec<Server>> {
+    let mut listener = |address| match bound.remove(&address) {
+        Some(bound) => Listener::Bound(bound),
+        None => Listener::Tcp(address),
+    };
     let handler: crate::http::Handler = {
         let daemon = Arc::clone(daemon);
         Arc::new(move |request, _peer| api::answer(&daemon, request))
@@ -125,7 +153,7 @@ fn serve(daemon: &Arc<Daemon>, settings: &Settings, options: &Options) -> Result
     )?];
     if let Some(address) = settings.metrics {
         let guard = Guard::closed().public(|request| request.segments() == ["metrics"]);
-        let listener = Listener::Tcp(address);
+        let listener = listener(address);
         servers.push(Server::start(
             listener,
             limits,
@@ -133,9 +161,9 @@ fn serve(daemon: &Arc<Daemon>, settings: &Settings, options: &Options) -> Result
             Arc::clone(&handler),
         )?);
     }
-    if let Some(admin) = &settings.admin {
-        let guard = Guard::token(token(&admin.token_file)?);
-        let listener = Listener::Tcp(admin.listen);
+    if let (Some(admin), Some(token)) = (&settings.admin, token) {
+        let guard = Guard::token(token);
+        let listener = listener(admin.listen);
         servers.push(Server::start(listener, limits, guard, handler)?);
     }
     Ok(servers)
@@ -204,10 +232,8 @@ fn attend(
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(watch.as_fd(), PollFlags::POLLIN),
         ];
-        let time = match is_due {
-            true => PollTimeout::try_from(QUIET).unwrap_or(PollTimeout::ZERO),
-            false => PollTimeout::NONE,
-        };
+        let time = if is_due { QUIET } else { LOOK };
+        let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
         let count = match poll(&mut ready, time) {
             Ok(count) => count,
             Err(nix::Error::EINTR) => continue,
@@ -222,10 +248,19 @@ fn attend(
         let is_ready = ready.map(|it| it.any().unwrap_or(true));
         if count == 0 && is_due {
             is_due = false;
-            if watch.changed().is_some_and(|it| !daemon.knows(it)) {
+            let is_new = match watch.look() {
+                Seen::Same => false,
+                Seen::Other(contents) => !daemon.knows(contents),
+                // Reading it tells why.
+                Seen::Unreadable => true,
+            };
+            if is_new {
                 reload(daemon, notify, out);
             }
             continue;
+        }
+        if count == 0 {
+            is_due = watch.has_moved()?;
         }
         if is_ready[1] {
             is_due |= watch.take()?;
@@ -243,6 +278,13 @@ fn attend(
     }
 }
 
+/// Says what the file wants that this process does not do any more.
+fn waiting(daemon: &Daemon, out: &mut dyn Write) {
+    for note in daemon.waiting() {
+        say(out, &format!("note: {note}"));
+    }
+}
+
 fn reload(daemon: &Daemon, notify: &Notify, out: &mut dyn Write) {
     notify.reloading();
     match daemon.reload() {
@@ -252,8 +294,12 @@ fn reload(daemon: &Daemon, notify: &Notify, out: &mut dyn Write) {
                 out,
                 &format!("reloaded: generation {} after {millis} ms", turn.generation),
             );
+            waiting(daemon, out);
         }
-        Ok(_) => say(out, "reloaded: nothing that the kernel does has changed"),
+        Ok(_) => {
+            say(out, "reloaded: nothing that the kernel does has changed");
+            waiting(daemon, out);
+        }
         Err(error) => say(out, &format!("not reloaded, all is as before: {error}")),
     }
     notify.ready();

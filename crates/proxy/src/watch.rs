@@ -1,9 +1,12 @@
 //! [`Watch`]: whether a file has other contents, however they got there.
 
 use crate::error::{Error, Result};
+use crate::file;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Watches a file: editors write it, or put another one in its place, and orchestrators change links that
@@ -12,10 +15,28 @@ use std::path::{Path, PathBuf};
 pub struct Watch {
     inotify: Inotify,
     path: PathBuf,
+    /// The directory that the path names, as long as there is one.
+    here: Option<(WatchDescriptor, Identity)>,
     /// The directory of the file itself, where links lead there.
     elsewhere: Option<(WatchDescriptor, PathBuf)>,
     /// What was in it when it was looked at last, if it could be read.
     contents: Option<Vec<u8>>,
+    /// There is something that could not be read, which was told.
+    is_unreadable: bool,
+}
+
+/// What tells directories apart, whatever they are called: device and inode.
+type Identity = (u64, u64);
+
+/// How a file looks since it was looked at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// As before; one that is not there is waited for.
+    Same,
+    /// It has these contents now.
+    Other(&'a [u8]),
+    /// Something is there that cannot be read, and that is new.
+    Unreadable,
 }
 
 /// What happens to files that is of interest.
@@ -24,6 +45,7 @@ fn changes() -> AddWatchFlags {
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_ATTRIB
 }
 
 fn directory(path: &Path) -> &Path {
@@ -46,22 +68,25 @@ impl Watch {
         };
         let inotify =
             Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
-        inotify
-            .add_watch(directory(path), changes())
-            .map_err(failed)?;
         let mut watch = Watch {
             inotify,
             path: path.to_owned(),
+            here: None,
             elsewhere: None,
             contents: None,
+            is_unreadable: false,
         };
         watch.follow().map_err(failed)?;
-        watch.contents = fs::read(path).ok();
+        if watch.here.is_none() {
+            return Err(failed(nix::Error::ENOENT));
+        }
+        watch.contents = file::read(path).ok();
         Ok(watch)
     }
 
     /// Watches where the file itself is, which may be elsewhere, behind links, and elsewhere again when they change.
     fn follow(&mut self) -> nix::Result<()> {
+        self.follow_directory()?;
         let Ok(target) = fs::canonicalize(&self.path) else {
             return Ok(());
         };
@@ -83,34 +108,77 @@ impl Watch {
         Ok(())
     }
 
+    /// Watches the directory that has the name now; whether it is another one than before.
+    fn follow_directory(&mut self) -> nix::Result<bool> {
+        let about = fs::metadata(directory(&self.path)).ok();
+        let now = about.map(|about| (about.dev(), about.ino()));
+        if now == self.here.as_ref().map(|(_, it)| *it) {
+            return Ok(false);
+        }
+        // The kernel gives up the watch of a directory that is gone by itself.
+        if let Some((old, _)) = self.here.take() {
+            let _ = self.inotify.rm_watch(old);
+        }
+        if let Some(identity) = now {
+            match self.inotify.add_watch(directory(&self.path), changes()) {
+                Ok(watch) => self.here = Some((watch, identity)),
+                // It is gone already, and looked for again.
+                Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(self.here.is_some())
+    }
+
+    /// Whether the file is in another directory than before: nobody tells that one was put in the place of another, so
+    /// this is asked now and then.
+    ///
+    /// # Errors
+    /// When that one cannot be watched.
+    pub fn has_moved(&mut self) -> Result<bool> {
+        let moved = self.follow_directory();
+        moved.map_err(|errno| unwatched(&self.path, errno))
+    }
+
     /// Takes what the kernel has told; whether there was anything.
     ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn take(&mut self) -> Result<bool> {
-        let failed = |path: &Path, errno: nix::Error| Error::File {
-            path: path.to_owned(),
-            error: errno.into(),
-            hint: "it cannot be watched any more: send SIGHUP when it changes",
-        };
         match self.inotify.read_events() {
             Ok(events) => {
-                self.follow().map_err(|errno| failed(&self.path, errno))?;
+                self.follow()
+                    .map_err(|errno| unwatched(&self.path, errno))?;
                 Ok(!events.is_empty())
             }
             Err(nix::Error::EAGAIN) => Ok(false),
-            Err(errno) => Err(failed(&self.path, errno)),
+            Err(errno) => Err(unwatched(&self.path, errno)),
         }
     }
 
-    /// Its contents, if they are others than when it was asked last. A file that is not there is waited for.
-    pub fn changed(&mut self) -> Option<&[u8]> {
-        let contents = fs::read(&self.path).ok();
-        if contents.is_none() || contents == self.contents {
-            return None;
+    /// How it looks since it was asked last.
+    pub fn look(&mut self) -> Seen<'_> {
+        let was_unreadable = std::mem::take(&mut self.is_unreadable);
+        match file::read(&self.path) {
+            Ok(contents) if self.contents.as_ref() == Some(&contents) => Seen::Same,
+            Ok(contents) => Seen::Other(self.contents.insert(contents)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Seen::Same,
+            Err(_) => {
+                self.is_unreadable = true;
+                match was_unreadable {
+                    true => Seen::Same,
+                    false => Seen::Unreadable,
+                }
+            }
         }
-        self.contents = contents;
-        self.contents.as_deref()
+    }
+}
+
+fn unwatched(path: &Path, errno: nix::Error) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        error: errno.into(),
+        hint: "it cannot be watched any more: send SIGHUP when it changes",
     }
 }
 

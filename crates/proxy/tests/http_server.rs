@@ -247,8 +247,8 @@ fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
     assert!(dead.to_string().contains("is gone"), "{dead}");
 
     let first = unix(&dir, Limits::default(), echo());
-    let listener = Listener::Unix(dir.socket());
-    let second = Server::start(listener.clone(), Limits::default(), Guard::owner(), echo());
+    let listener = || Listener::Unix(dir.socket());
+    let second = Server::start(listener(), Limits::default(), Guard::owner(), echo());
     let own = i32::try_from(std::process::id()).unwrap();
     assert!(matches!(second, Err(Error::Served { pid, .. }) if pid == own));
     assert_eq!(client.request(Method::GET, "/", b"").unwrap().status, 200);
@@ -261,7 +261,7 @@ fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
     drop(other);
     std::fs::remove_file(dir.socket()).unwrap();
     std::fs::write(dir.socket(), "precious").unwrap();
-    let file = Server::start(listener, Limits::default(), Guard::owner(), echo());
+    let file = Server::start(listener(), Limits::default(), Guard::owner(), echo());
     assert!(matches!(file, Err(Error::NoSocket { .. })));
     assert_eq!(std::fs::read(dir.socket()).unwrap(), b"precious");
 }

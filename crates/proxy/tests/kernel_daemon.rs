@@ -5,8 +5,12 @@
 mod dns_rig;
 mod rig;
 
+#[path = "daemon/admin.rs"]
+mod admin;
 #[path = "daemon/change.rs"]
 mod change;
+#[path = "daemon/devices.rs"]
+mod devices;
 #[path = "daemon/file.rs"]
 mod file;
 #[path = "daemon/first.rs"]
@@ -19,6 +23,8 @@ mod look;
 mod names;
 #[path = "daemon/remembered.rs"]
 mod remembered;
+#[path = "daemon/restless.rs"]
+mod restless;
 #[path = "daemon/rights.rs"]
 mod rights;
 #[path = "daemon/told.rs"]

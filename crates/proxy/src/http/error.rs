@@ -23,7 +23,7 @@ pub enum Error {
         errno: Errno,
     },
     /// A call about an address of TCP.
-    #[error("{call} {address}: {errno}{}", hint(call, *errno))]
+    #[error("{call} {address}: {errno}{}", address_hint(call, *errno))]
     Address {
         /// The call.
         call: &'static str,
@@ -224,6 +224,17 @@ fn hint(call: &str, errno: Errno) -> String {
     let mut rows = HINTS.iter();
     let row = rows.find(|row| (row.0, row.1) == (call, errno));
     row.map_or_else(String::new, |(_, _, hint)| format!(" ({hint})"))
+}
+
+/// What is no path needs other rights.
+fn address_hint(call: &str, errno: Errno) -> String {
+    match (call, errno) {
+        ("bind", Errno::EACCES) => {
+            " (ports below 1024 take CAP_NET_BIND_SERVICE at the start: name another port, or run as root)"
+                .to_owned()
+        }
+        _ => hint(call, errno),
+    }
 }
 
 /// The beginning of what was told, in one line.

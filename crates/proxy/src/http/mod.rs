@@ -58,6 +58,6 @@ pub use message::{Method, Request, Response};
 pub use parse::{BadRequest, Parser, Sizes, Stage, Step};
 pub use peer::Peer;
 pub use reply::Reply;
-pub use server::{Handler, Limits, Listener, Server, Status, Stopped};
+pub use server::{Handler, Limits, Listener, Server, Status, Stopped, bind};
 pub use stream::{Answer, Next, Stream};
 pub use target::target;

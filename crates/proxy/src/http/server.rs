@@ -26,12 +26,14 @@ use std::time::{Duration, Instant};
 pub type Handler = Arc<dyn Fn(&Request, &Peer) -> Answer + Send + Sync>;
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Listener {
     /// A file, which is made with mode 0600 and removed in the end.
     Unix(PathBuf),
     /// An address; port 0 for any that is free.
     Tcp(SocketAddr),
+    /// What [`bind`] took before.
+    Bound(TcpListener),
 }
 
 /// What a server puts up with.
@@ -204,8 +206,13 @@ impl Server {
                 (Bound::Unix(listener), Some(file), None)
             }
             Listener::Tcp(address) => {
-                let (listener, address) = bind_tcp(address)?;
-                (Bound::Tcp(listener), None, Some(address))
+                let listener = bind(address)?;
+                let address = listener.local_addr().ok().or(Some(address));
+                (Bound::Tcp(listener), None, address)
+            }
+            Listener::Bound(listener) => {
+                let address = listener.local_addr().ok();
+                (Bound::Tcp(listener), None, address)
             }
         };
         let shared = Arc::new(Shared {
@@ -309,7 +316,11 @@ impl fmt::Debug for Server {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+/// Takes an address of TCP, for a [`Server`] that is started later: who connects meanwhile waits.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     let failed = |call: &'static str| {
         move |error: std::io::Error| Error::Address {
             call,
@@ -319,8 +330,7 @@ fn bind_tcp(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
     };
     let listener = TcpListener::bind(address).map_err(failed("bind"))?;
     listener.set_nonblocking(true).map_err(failed("fcntl"))?;
-    let bound = listener.local_addr().map_err(failed("getsockname"))?;
-    Ok((listener, bound))
+    Ok(listener)
 }
 
 /// After a failure that would only repeat itself, as when there are too many open files.
