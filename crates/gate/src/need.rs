@@ -251,6 +251,8 @@ needs_table! {
     Fish, 0.0, [], fish, "apt-get install fish";
     /// What sets manual pages.
     Groff, 0.0, [], groff, "apt-get install groff";
+    /// What reads units of systemd.
+    SystemdAnalyze, 0.0, [], systemd_analyze, "apt-get install systemd";
     /// Nothing has it: for tests of the gate.
     Nothing, 999.0, [], never, "there is no way";
 }

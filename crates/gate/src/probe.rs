@@ -428,6 +428,10 @@ pub(crate) fn tmux(_: &Row) -> Found {
     commands(&["tmux"])
 }
 
+pub(crate) fn systemd_analyze(_: &Row) -> Found {
+    commands(&["systemd-analyze"])
+}
+
 pub(crate) fn bash(_: &Row) -> Found {
     commands(&["bash"])
 }
