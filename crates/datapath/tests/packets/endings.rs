@@ -262,14 +262,6 @@ fn who_was_refused_begins_anew() {
     }
 }
 
-/// The same client asks once more after a refusal: of the flow that it had, or of a new one.
-fn opened_again(stage: &mut Stage<'_>, talk: Talk) -> Result<Talk, String> {
-    match talk.there_with("S").run(stage) {
-        Ok(()) => Ok(talk),
-        Err(why) => Err(format!("again: {why}")),
-    }
-}
-
 #[test]
 fn the_same_backend_until_the_end() {
     needs!(Root, NetNs, Veth, XdpLink);
