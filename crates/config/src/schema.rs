@@ -306,6 +306,11 @@ fn named(at: At, what: &str, name: &str, problems: &Problems) {
         let allowed = "it has a character at least, and only such as can be seen";
         problems.add(at, format!("the name of a {what} is {name:?}: {allowed}"));
     }
+    if matches!(name, "." | "..") {
+        // Commands name it in paths, where these mean something else.
+        let allowed = "it is not made of dots alone";
+        problems.add(at, format!("the name of a {what} is {name:?}: {allowed}"));
+    }
 }
 
 /// What a check of health may not be, by the names of its fields.

@@ -369,3 +369,18 @@ proptest! {
         }
     }
 }
+
+/// Commands could not name these.
+#[test]
+fn names_are_no_dots() {
+    for name in [".", ".."] {
+        let text =
+            format!("name = \"{name}\"\nport = 80\ngroup = \"g\"\n[groups.g]\ntargets = []\n");
+        let value = bpfsmith_config::toml::read(&text).expect("a text");
+        let problems = Desired::read(&value).expect_err("a refusal").to_string();
+        let wanted = format!(
+            "line 1, column 1: the name of a proxy is {name:?}: it is not made of dots alone"
+        );
+        assert_eq!(problems, wanted);
+    }
+}

@@ -57,11 +57,10 @@ fn devices(net: &Netlink) -> Result<BTreeMap<String, IfIndex>> {
 
 fn wishes(plan: &Plan) -> Vec<(IfIndex, Wish)> {
     // A device may have two names, where it got another one.
-    let devices: BTreeSet<IfIndex> = plan.devices.values().copied().collect();
-    devices
-        .into_iter()
-        .map(|device| (device, Wish::Best))
-        .collect()
+    let mut seen = BTreeSet::new();
+    let devices = plan.devices.values();
+    let devices = devices.filter(|device| seen.insert(**device));
+    devices.map(|device| (*device, Wish::Best)).collect()
 }
 
 impl Keeper {
