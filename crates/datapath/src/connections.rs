@@ -3,11 +3,13 @@
 use crate::config::{BackendId, Family, Protocol};
 use crate::error::{Error, Result};
 use crate::event::Traffic;
-use crate::flows::{Bucket, Flows};
+use crate::flows::{Bucket, Flows, Live};
 use crate::layout::{ANSWER, Bucket4, Bucket6, Flow4, Flow6, Key4, Key6, Word};
 use crate::shape::{Path, Shape};
+use bpfsmith_maps::{Map, View};
 use bpfsmith_prog::Maps;
 use bpfsmith_uapi::Errno;
+use bpfsmith_uapi::map::MapDef;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -68,6 +70,12 @@ impl State {
         }
     }
 
+    /// Whether more is to come.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, State::Opening | State::Established | State::Closing)
+    }
+
     const fn of(word: Word) -> State {
         if word.is_half() {
             State::Opening
@@ -90,32 +98,67 @@ impl State {
 pub fn all(maps: &Maps, shape: &Shape) -> Result<Vec<Connection>> {
     let mut found = Vec::new();
     for path in &shape.paths {
-        let now = || {
-            let now = shape.clock.now();
-            now.map_err(|errno| Error::Clock(Errno(errno as i32)))
-        };
         match path.family {
             Family::V4 => {
                 let table = Flows::<Bucket4>::read(maps, *path)?;
-                let reader = Reader {
-                    shape,
-                    path: *path,
-                    now: now()?,
-                };
-                found.extend(reader.connections(&table));
+                found.extend(Reader::now(shape, *path)?.connections(&table));
             }
             Family::V6 => {
                 let table = Flows::<Bucket6>::read(maps, *path)?;
-                let reader = Reader {
-                    shape,
-                    path: *path,
-                    now: now()?,
-                };
-                found.extend(reader.connections(&table));
+                found.extend(Reader::now(shape, *path)?.connections(&table));
             }
         }
     }
     Ok(found)
+}
+
+/// One connection, if it is there: only its entries are looked at, however many there are.
+///
+/// # Errors
+/// When its table is not among the maps, or cannot be read.
+pub fn find(
+    maps: &Maps,
+    shape: &Shape,
+    protocol: Protocol,
+    [client, service]: [SocketAddr; 2],
+) -> Result<Option<Connection>> {
+    let mut paths = shape.paths.iter();
+    let family = match client {
+        SocketAddr::V4(_) => Family::V4,
+        SocketAddr::V6(_) => Family::V6,
+    };
+    let path = paths.find(|path| path.protocol == protocol && path.family == family);
+    let Some(path) = path.filter(|_| client.is_ipv4() == service.is_ipv4()) else {
+        return Ok(None);
+    };
+    let ports = ports(client.port(), service.port());
+    match (client.ip(), service.ip()) {
+        (IpAddr::V4(client), IpAddr::V4(service)) => {
+            let key = Key4 {
+                saddr: client.octets(),
+                daddr: service.octets(),
+                ports,
+            };
+            let table = Live::<Bucket4>::open(maps, *path)?;
+            Ok(Reader::now(shape, *path)?.one(&table, &key))
+        }
+        (IpAddr::V6(client), IpAddr::V6(service)) => {
+            let key = Key6 {
+                saddr: client.octets(),
+                daddr: service.octets(),
+                ports,
+            };
+            let table = Live::<Bucket6>::open(maps, *path)?;
+            Ok(Reader::now(shape, *path)?.one(&table, &key))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// As a packet has them.
+const fn ports(from: u16, to: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (from.to_be_bytes(), to.to_be_bytes());
+    [a, b, c, d]
 }
 
 /// What a flow of either family says.
@@ -178,22 +221,45 @@ fn pair(from: IpAddr, to: IpAddr, [a, b, c, d]: [u8; 4]) -> [SocketAddr; 2] {
 struct Reader<'a> {
     shape: &'a Shape,
     path: Path,
-    /// The kernel's ticks when the table was read.
+    /// The kernel's ticks, at about the time when the table was read.
     now: u32,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// For a table that has been read.
+    fn now(shape: &'a Shape, path: Path) -> Result<Reader<'a>> {
+        let now = shape.clock.now();
+        let now = now.map_err(|errno| Error::Clock(Errno(errno as i32)))?;
+        Ok(Reader { shape, path, now })
+    }
+
     fn connections<B: Entry>(&self, table: &Flows<B>) -> Vec<Connection> {
-        let there = table.iter().filter_map(|(key, flow)| {
-            let there = B::side(&key, &flow);
-            if there.tag & ANSWER != 0 {
-                return None;
-            }
-            let back = B::answer(&flow);
-            let back = table.find(&back).map(|flow| B::side(&back, &flow));
-            Some(self.connection(&there, back.filter(|it| it.tag & ANSWER != 0)))
-        });
-        there.collect()
+        let all = table.iter();
+        let all = all.filter_map(|(key, flow)| self.both::<B>(&key, &flow, |key| table.find(key)));
+        all.collect()
+    }
+
+    fn one<B: Entry>(&self, table: &Live<B>, key: &B::Key) -> Option<Connection>
+    where
+        Map<u32, B>: View<MapDef<u32, B>>,
+    {
+        self.both::<B>(key, &table.find(key)?, |key| table.find(key))
+    }
+
+    /// The connection of a flow, if it is not one of answers.
+    fn both<B: Entry>(
+        &self,
+        key: &B::Key,
+        flow: &B::Flow,
+        find: impl Fn(&B::Key) -> Option<B::Flow>,
+    ) -> Option<Connection> {
+        let there = B::side(key, flow);
+        if there.tag & ANSWER != 0 {
+            return None;
+        }
+        let back = B::answer(flow);
+        let back = find(&back).map(|flow| B::side(&back, &flow));
+        Some(self.connection(&there, back.filter(|it| it.tag & ANSWER != 0)))
     }
 
     fn connection(&self, there: &Side, back: Option<Side>) -> Connection {

@@ -118,8 +118,8 @@ record! {
         pub at: u64,
         /// How old the flow is, in the kernel's ticks.
         pub age: u32,
-        /// Nothing.
-        pub spare: u32,
+        /// How long ago its last packet came, of either direction, in ticks; zero of programs of before.
+        pub idle: u32,
         /// Who began; of IPv4, four bytes, as of all.
         pub client: [u8; 16],
         /// Where to.
@@ -206,12 +206,22 @@ pub struct Flow {
     pub source: SocketAddr,
     /// Where it is.
     pub target: SocketAddr,
-    /// How old the flow is.
+    /// How old the flow is. One that was taken out was kept for a while after its last packet.
     pub age: Duration,
+    /// How long ago its last packet came, of either direction.
+    pub idle: Duration,
     /// To the backend.
     pub there: Traffic,
     /// From the backend.
     pub back: Traffic,
+}
+
+impl Flow {
+    /// From its first packet to its last.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        self.age.saturating_sub(self.idle)
+    }
 }
 
 /// Why bytes are no event.
@@ -291,6 +301,7 @@ impl Record {
             source,
             target,
             age: clock.time(self.age),
+            idle: clock.time(self.idle),
             there: Traffic {
                 packets: self.packets,
                 bytes: self.bytes,
@@ -334,6 +345,7 @@ mod tests {
             backend: 9,
             at: 5_000_000_000,
             age: 500,
+            idle: 125,
             client: [[10, 0, 0, 1], [0; 4], [0; 4], [0; 4]]
                 .concat()
                 .try_into()
@@ -357,6 +369,7 @@ mod tests {
         };
         assert_eq!((flow.listener, flow.backend), (Some(7), BackendId(9)));
         assert_eq!(flow.age.as_secs(), 2);
+        assert_eq!(flow.lasted().as_millis(), 1500);
         assert_eq!((flow.there.packets, flow.back.bytes), (3, 4));
     }
 

@@ -7,8 +7,9 @@ use crate::config::Room;
 use crate::error::Result;
 use crate::layout::{Bucket4, Bucket6, Flow4, Flow6, Key4, Key6, PLACES, Secret, Tag};
 use crate::shape::{Path, SECRET};
-use bpfsmith_maps::{Map, View};
+use bpfsmith_maps::{Map, Mapped, View};
 use bpfsmith_prog::Maps;
+use bpfsmith_sys::mmap::Read;
 use bpfsmith_uapi::map::MapDef;
 use std::fmt::Debug;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -109,10 +110,9 @@ impl<B: Bucket> Flows<B> {
     where
         Map<u32, B>: View<MapDef<u32, B>>,
     {
-        let secrets: Map<u32, Secret> = maps.open(&SECRET)?;
-        let table = Flows::<B>::map(maps, path)?.mapped_to_read()?;
+        let Live { secret, table } = Live::open(maps, path)?;
         Ok(Flows {
-            secret: secrets.lookup(&0)?.unwrap_or_default(),
+            secret,
             buckets: (0..table.len()).filter_map(|at| table.load(at)).collect(),
         })
     }
@@ -206,30 +206,63 @@ impl<B: Bucket> Flows<B> {
 
     fn place(&self, key: &B::Key) -> Option<(usize, usize)> {
         let hash = self.hash(key);
-        hash.buckets.into_iter().find_map(|number| {
-            let bucket = &self.buckets[number];
-            places(hash.begin)
-                .find(|place| {
-                    bucket.tags()[*place] >> Tag::HASH == hash.tag && bucket.entry(*place).0 == *key
-                })
-                .map(|place| (number, place))
+        let mut buckets = hash.buckets.into_iter();
+        buckets.find_map(|number| Some((number, hash.place(&self.buckets[number], key)?)))
+    }
+
+    fn hash(&self, key: &B::Key) -> Hash {
+        Hash::of(key, self.buckets.len(), &self.secret)
+    }
+}
+
+/// A table of flows where it is: for few of its entries.
+#[derive(Debug)]
+pub struct Live<B> {
+    secret: Secret,
+    table: Mapped<B, Read>,
+}
+
+impl<B: Bucket> Live<B>
+where
+    Map<u32, B>: View<MapDef<u32, B>>,
+{
+    /// The table that packets of that path use now.
+    ///
+    /// # Errors
+    /// When a map is not among these, or cannot be read.
+    pub fn open(maps: &Maps, path: Path) -> Result<Live<B>> {
+        let secrets: Map<u32, Secret> = maps.open(&SECRET)?;
+        Ok(Live {
+            secret: secrets.lookup(&0)?.unwrap_or_default(),
+            table: Flows::<B>::map(maps, path)?.mapped_to_read()?,
         })
     }
 
+    /// What becomes now of packets that arrive so.
+    #[must_use]
+    pub fn find(&self, key: &B::Key) -> Option<B::Flow> {
+        let hash = Hash::of(key, self.table.len(), &self.secret);
+        hash.buckets.into_iter().find_map(|number| {
+            let bucket: B = self.table.load(number)?;
+            Some(bucket.entry(hash.place(&bucket, key)?).1)
+        })
+    }
+}
+
+impl Hash {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "what is above is not looked at"
     )]
-    fn hash(&self, key: &B::Key) -> Hash {
+    fn of<K: IntoBytes + Immutable>(key: &K, count: usize, secret: &Secret) -> Hash {
         let words = key.as_bytes().chunks_exact(4);
         let words = words.map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
-        let sum = words.zip(self.secret).fold(0_u64, |sum, (word, number)| {
+        let sum = words.zip(*secret).fold(0_u64, |sum, (word, number)| {
             sum.wrapping_add(u64::from(word).wrapping_mul(number))
         });
-        let [.., last] = self.secret;
+        let [.., last] = *secret;
         let mixed = (sum ^ (sum >> 32)).wrapping_mul(last);
         let share = |hash: u32, count: usize| ((u64::from(hash) * count as u64) >> 32) as usize;
-        let count = self.buckets.len();
         let first = share(mixed as u32, count);
         let second = first + 1 + share((mixed >> 9) as u32, count - 1);
         Hash {
@@ -237,6 +270,13 @@ impl<B: Bucket> Flows<B> {
             begin: (mixed >> 41) as usize,
             tag: (mixed >> (64 - Tag::HASH_BITS)) as u32 | 1 << Tag::HASH_BITS | 1,
         }
+    }
+
+    /// Where that key is in a bucket.
+    fn place<B: Bucket>(&self, bucket: &B, key: &B::Key) -> Option<usize> {
+        places(self.begin).find(|place| {
+            bucket.tags()[*place] >> Tag::HASH == self.tag && bucket.entry(*place).0 == *key
+        })
     }
 }
 

@@ -51,8 +51,8 @@ impl Sum {
             sum.packets = sum.packets.saturating_add(more.packets);
             sum.bytes = sum.bytes.saturating_add(more.bytes);
         }
-        self.duration += flow.age;
-        let seconds = flow.age.as_secs_f64();
+        self.duration += flow.lasted();
+        let seconds = flow.lasted().as_secs_f64();
         for (count, end) in self.durations.iter_mut().zip(DURATIONS) {
             *count += u64::from(seconds <= end);
         }

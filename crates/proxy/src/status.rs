@@ -278,6 +278,7 @@ pub fn event(read: SystemTime, proxy: Option<&str>, event: &Event) -> Value {
             ("source", Value::shown(flow.source)),
             ("target", Value::shown(flow.target)),
             ("age", seconds(flow.age)),
+            ("idle", seconds(flow.idle)),
             ("there", traffic(flow.there)),
             ("back", traffic(flow.back)),
         ]);

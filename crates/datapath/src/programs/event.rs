@@ -106,7 +106,6 @@ impl Lane<'_> {
             store(RECORD.get(Record::family), family),
             store(RECORD.get(Record::protocol), self.ip_protocol()),
             store(RECORD.get(Record::listener), i32::from(NONE)),
-            store(RECORD.get(Record::spare), 0),
             address(Record::client, told.key.at(0)),
             address(Record::service, told.key.at(bytes)),
             copy(member(Record::ports), told.key.at(2 * bytes), 4, R1),
@@ -118,11 +117,10 @@ impl Lane<'_> {
                     copy_field(Record::backend, flow, self.fields.tag),
                     copy_field(Record::packets, flow, self.fields.packets),
                     copy_field(Record::bytes, flow, self.fields.bytes),
-                    load(R1, now.u32(0)),
-                    load(R2, flow.get(self.fields.born)),
-                    sub(W1, W2),
-                    W1.slt(0).then(mov(R1, 0)),
+                    since(now, flow.get(self.fields.born)),
                     store(RECORD.get(Record::age), R1),
+                    since(now, flow.get(self.fields.seen)),
+                    store(RECORD.get(Record::idle), R1),
                 ],
                 None => code![
                     store(RECORD.get(Record::backend), i32::from(NONE)),
@@ -132,6 +130,7 @@ impl Lane<'_> {
                     store(RECORD.get(Record::packets), 0),
                     store(RECORD.get(Record::bytes), 0),
                     store(RECORD.get(Record::age), 0),
+                    store(RECORD.get(Record::idle), 0),
                 ],
             },
             store(RECORD.get(Record::answer_packets), 0),
@@ -140,15 +139,18 @@ impl Lane<'_> {
                 Back::None => code![],
                 Back::Kept(kept) => code![
                     load(R4, kept.u64(0)),
-                    R4.ne(0).then(self.answers(R4.at(0))),
+                    R4.ne(0).then(self.answers(R4.at(0), now)),
                 ],
             },
         ]
     }
 
-    /// What the answers know. Clobbers R1.
-    fn answers(&self, back: Place) -> Code {
+    /// What the answers know. Clobbers R1 and R2.
+    fn answers(&self, back: Place, now: Slot) -> Code {
         code![
+            since(now, back.get(self.fields.seen)),
+            load(R2, RECORD.get(Record::idle)),
+            R1.lt(R2).then(store(RECORD.get(Record::idle), R1)),
             load(R1, back.get(self.fields.tag)),
             and(R1, i32::from(!ANSWER)),
             store(RECORD.get(Record::listener), R1),
@@ -190,6 +192,16 @@ impl Lane<'_> {
             ])
         ]
     }
+}
+
+/// How long ago that was into R1; no time, if another processor wrote it since. Clobbers R2.
+fn since(now: Slot, then: Mem) -> Code {
+    code![
+        load(R1, now.u32(0)),
+        load(R2, then),
+        sub(W1, W2),
+        W1.slt(0).then(mov(R1, 0)),
+    ]
 }
 
 /// Clobbers R1.

@@ -13,9 +13,12 @@ use bpfsmith_prog::target::Tcx;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Ticks of the coarsest clock.
+const TICK: Duration = Duration::from_millis(20);
 
 fn telling() -> Config {
     let mut config = config(Algorithm::Maglev, &[1]);
@@ -100,6 +103,7 @@ fn each_flow_is_told_when_it_begins_and_ends_with_what_was_sent() {
             .enumerate()
             {
                 let service = listener(family);
+                let begun = Instant::now();
                 let flow = rig.open(protocol, client(family, 5), service);
                 let [new] = wait(&mut reader, 1).try_into().unwrap();
                 assert_eq!((new.client, new.service), (flow.client, service));
@@ -125,11 +129,15 @@ fn each_flow_is_told_when_it_begins_and_ends_with_what_was_sent() {
                         End::Closed
                     }
                 };
+                let talked = begun.elapsed();
                 let [closed] = wait(&mut reader, 1).try_into().unwrap();
                 assert_eq!((closed.client, closed.service), (flow.client, service));
                 let What::Closed(of, why) = closed.what else {
                     panic!("{closed:?}");
                 };
+                // It was kept for a while, which does not count.
+                assert!(of.lasted() < talked + TICK, "{talked:?}: {of:?}");
+                assert!(of.age > of.lasted(), "{of:?}");
                 assert_eq!((of.there, of.back), (there, back));
                 assert_eq!(of.listener.map(usize::from), Some(number));
                 assert_eq!((of.source, of.target), (flow.source, flow.backend));
