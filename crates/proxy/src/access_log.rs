@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::feed::{Sink, Told};
+use crate::lock::locked;
 use crate::status;
 use bpfsmith_config::desired::{AccessLog, Format};
 use bpfsmith_config::json;
@@ -14,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -103,8 +104,7 @@ impl Log {
     /// Why nothing can be written, if that is so.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        let failure = self.shared.failure.lock();
-        failure.unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.shared.failure).clone()
     }
 
     /// What is not as it should be.
@@ -313,11 +313,11 @@ fn write(mut file: Lines, lines: &Receiver<Line>, told: &Shared) {
             Ok(Line::End) | Err(RecvTimeoutError::Disconnected) => break,
         };
         let failure = done.err().map(|error| error.to_string());
-        *told.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *locked(&told.failure) = failure;
     }
     if let Err(error) = file.flush() {
         let failure = Some(error.to_string());
-        *told.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *locked(&told.failure) = failure;
     }
 }
 

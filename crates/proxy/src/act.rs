@@ -1,8 +1,9 @@
 //! Commands, carried out.
 
+use crate::columns::count;
 use crate::commands::parse::Form;
 use crate::commands::parse::{
-    Adding, Conns, Drain, Events, Explain, Input, Output, Set, Text, Top,
+    Adding, Conns, Drain, Events, Explain, Input, Output, Peer, Set, Text, Top,
 };
 use crate::commands::table::CONFIG;
 use crate::commands::words::{Format, Names};
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::explain::{Asked, Explanation};
 use crate::http::{self, Client, Hangup, Method, Reply, target};
 use crate::run::{self, Options};
+use crate::terminal::plain;
 use crate::top;
 use crate::{daemon, doctor};
 use crate::{shell, show};
@@ -94,11 +96,7 @@ pub fn act_with(
             Ok(exit) => exit,
             Err(error) => {
                 // There is nobody to tell that nobody can be told.
-                let _ = writeln!(
-                    err,
-                    "bpfsmith-proxy: {}",
-                    show::printable(&error.to_string())
-                );
+                let _ = writeln!(err, "bpfsmith-proxy: {}", plain(&error.to_string()));
                 Exit::Failed
             }
         };
@@ -119,7 +117,7 @@ pub fn act_with(
     };
     for line in lines {
         // There is nobody to tell that nobody can be told.
-        let _ = writeln!(err, "bpfsmith-proxy: {}", show::printable(&line));
+        let _ = writeln!(err, "bpfsmith-proxy: {}", plain(&line));
     }
     exit
 }
@@ -205,8 +203,9 @@ impl Act<'_> {
                 let removed = Pins::open(&it.pins)?.detach()?;
                 writeln!(
                     self.out,
-                    "{} programs are off their devices, {} maps are gone",
-                    removed.links, removed.maps
+                    "{} off their devices, {} gone",
+                    count(removed.links.into(), "program is", "programs are"),
+                    count(removed.maps.into(), "map is", "maps are")
                 )?;
                 Ok(Exit::Done)
             }
@@ -282,16 +281,22 @@ impl Act<'_> {
 
     fn connections(&mut self, conns: &Conns) -> Result<Exit> {
         let client = conns.client.map(|it| format!("{}/{}", it.address, it.bits));
-        let at = conns.target.map(|it| match it.port {
-            Some(port) => std::net::SocketAddr::new(it.address, port).to_string(),
-            None => it.address.to_string(),
-        });
+        let at = |peer: Peer| match peer.port {
+            Some(port) => std::net::SocketAddr::new(peer.address, port).to_string(),
+            None => peer.address.to_string(),
+        };
+        let (service, target) = (conns.service.map(at), conns.target.map(at));
+        let port = conns.client_port.map(|it| it.to_string());
         let limit = conns.limit.map(|it| it.to_string());
         let all = [
+            ("protocol", conns.protocol.map(|it| it.word())),
             ("client", client.as_deref()),
-            ("target", at.as_deref()),
+            ("client_port", port.as_deref()),
+            ("service", service.as_deref()),
+            ("target", target.as_deref()),
             ("proxy", conns.proxy.as_deref()),
             ("state", conns.state.map(|it| it.name())),
+            ("open", conns.is_open.then_some("yes")),
             ("sort", conns.sort.map(|it| it.word())),
             ("by", conns.by.map(|it| it.word())),
             ("limit", limit.as_deref()),
@@ -436,9 +441,9 @@ impl Act<'_> {
             match checked {
                 Ok(desired) => writeln!(
                     self.out,
-                    "{name}: right: {} proxies, {} groups",
-                    desired.proxies.len(),
-                    desired.groups.len()
+                    "{name}: right: {}, {}",
+                    count(desired.proxies.len() as u64, "proxy", "proxies"),
+                    count(desired.groups.len() as u64, "group", "groups")
                 )?,
                 Err(problems) => {
                     let all = problems.list();
@@ -469,22 +474,8 @@ impl Act<'_> {
     fn names(&mut self, names: Names) -> Result<Exit> {
         let path = target(&["v1", "status"], &[]);
         let status = answer(&self.client.request(Method::GET, &path, b"")?)?;
-        let (list, field) = match names {
-            Names::Proxies => ("proxies", "name"),
-            Names::Groups => ("groups", "name"),
-            Names::Devices => ("devices", "name"),
-            Names::Targets => ("groups", "targets"),
-        };
-        for row in show::list(&status, list) {
-            let inner = show::list(row, field);
-            match names {
-                Names::Targets => {
-                    for target in inner {
-                        writeln!(self.out, "{}", show::cell(target, "address"))?;
-                    }
-                }
-                _ => writeln!(self.out, "{}", show::cell(row, field))?,
-            }
+        for name in show::names(&status, names) {
+            writeln!(self.out, "{name}")?;
         }
         Ok(Exit::Done)
     }

@@ -15,7 +15,8 @@
 //! | `DELETE /v1/groups/NAME/targets/ADDRESS` | it goes |
 //! | `PUT /v1/values/NAME…` | a value, by the names that lead to it, like `settings/timeouts/udp` or `groups/web/drain`: the body is what it is, `null` removes it |
 //! | `POST /v1/drain`, `POST /v1/undrain` | `{"target": "10.0.0.2:80", "group": "web"}`, without a group in all |
-//! | `GET /v1/connections` | those of `client`, `target`, `proxy`, `state`; `sort` and `limit`; `by` for sums |
+//! | `GET /v1/connections` | those of `protocol`, `client`, `client_port`, `service`, `target`, `proxy`, `state`, `open=yes`; `sort` and `limit`; `by` for sums |
+//! | `GET /v1/connections/PROTOCOL/CLIENT/SERVICE` | one of them, by its addresses with their ports |
 //! | `GET /v1/events` | a line of JSON for each event from now on, of `kind` and `proxy`; with `past=yes` the last ones |
 //! | `PUT /v1/events` | `{"kinds": ["new", "closed"]}`: what the kernel tells of |
 //! | `POST /v1/reload` | the file of configuration is read again |
@@ -27,14 +28,14 @@
 //! there already, 500 if the kernel refused.
 
 use crate::change::Change;
-use crate::commands::words::{By, EVENTS, STATES, Sort, Word};
+use crate::commands::words::{By, EVENTS, PROTOCOLS, STATES, Sort, Word};
 use crate::daemon::{self, Daemon};
 use crate::error::{Error, Result};
 use crate::feed::{Subscription, Told};
+use crate::filter::{Filter, Key};
 use crate::http::{Answer, Method, Next, Request, Response, Stream};
 use crate::keeper::Turn;
 use crate::listing::Query;
-use crate::proxy::Filter;
 use crate::status;
 use bpfsmith_config::edit::Document;
 use bpfsmith_config::{Problems, Value, json};
@@ -66,6 +67,9 @@ fn route(daemon: &Daemon, request: &Request) -> Result<Answer> {
         (GET, ["status"]) => return told(&daemon.status()?.value()),
         (GET, ["config"]) => return configuration(daemon, request),
         (GET, ["connections"]) => return connections(daemon, request),
+        (GET, ["connections", protocol, client, service]) => {
+            return connection(daemon, [protocol, client, service]);
+        }
         (GET, ["events"]) => return events(daemon, request),
         (PUT, ["events"]) => return want(daemon, request),
         (POST, ["save"]) => {
@@ -218,12 +222,21 @@ pub fn query(request: &Request) -> Result<Query> {
         true => text.parse().ok(),
         false => text.parse().ok().map(Prefix::host),
     };
+    let yes = |text: &str| match text {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    };
     Ok(Query {
         filter: Filter {
+            protocol: word(request, "protocol", PROTOCOLS)?,
             client: parameter(request, "client", prefix, "addresses, like 10.0.0.0/8")?,
+            client_port: parameter(request, "client_port", |it| it.parse().ok(), "a port")?,
+            service: parameter(request, "service", place, "an address, or one with a port")?,
             target: parameter(request, "target", place, "an address, or one with a port")?,
             proxy: request.parameter("proxy").map(str::to_owned),
             state: word(request, "state", STATES)?,
+            is_open: parameter(request, "open", yes, "yes or no")?.unwrap_or(false),
         },
         sort: word(request, "sort", Sort::WORDS)?,
         limit: parameter(request, "limit", number, "a number")?,
@@ -233,6 +246,38 @@ pub fn query(request: &Request) -> Result<Query> {
 
 fn connections(daemon: &Daemon, request: &Request) -> Result<Answer> {
     told(&query(request)?.answer(daemon.proxy())?)
+}
+
+/// One connection.
+fn connection(daemon: &Daemon, [protocol, client, service]: [&str; 3]) -> Result<Answer> {
+    let address = |what: &str, text: &str| {
+        let wrong =
+            || format!("{what} is {text:?}: it is an address with a port, like 10.0.0.2:80");
+        text.parse::<SocketAddr>().map_err(|_| bad(wrong()))
+    };
+    let wrong = || {
+        format!(
+            "{protocol:?} is no protocol: it is {}",
+            PROTOCOLS.join(" or ")
+        )
+    };
+    let key = Key {
+        protocol: Word::of(protocol).ok_or_else(|| bad(wrong()))?,
+        client: address("the client", client)?,
+        service: address("the service", service)?,
+    };
+    match daemon.proxy().connection(key)? {
+        Some(found) => told(&status::connection(
+            &found.connection,
+            found.proxy.as_deref(),
+        )),
+        None => {
+            let what = format!(
+                "there is no connection {protocol} {client} -> {service}: see /v1/connections"
+            );
+            Ok(Response::error(404, &what).into())
+        }
+    }
 }
 
 fn kinds<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Kind>> {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::feed::Sink;
 use crate::file;
 use crate::keeper::Turn;
+use crate::lock::locked;
 use crate::metrics::Tally;
 use crate::powerless;
 use crate::proxy::{Life, Proxy};
@@ -16,7 +17,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// A proxy with all that is around it.
 #[derive(Debug)]
@@ -207,7 +208,7 @@ impl Daemon {
             waiting = waits(&self.begun, &desired.settings);
             other_log(log.as_ref(), desired)
         })?;
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+        *locked(&self.waiting) = waiting;
         match other {
             Other::Same => {}
             Other::None => *log = None,
@@ -223,8 +224,7 @@ impl Daemon {
     /// process began.
     #[must_use]
     pub fn waiting(&self) -> Vec<String> {
-        let waiting = self.waiting.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.waiting).clone()
     }
 
     /// How everything stands.
@@ -246,11 +246,11 @@ impl Daemon {
     }
 
     fn known(&self) -> MutexGuard<'_, String> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.known)
     }
 
     fn log(&self) -> MutexGuard<'_, Option<Log>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.log)
     }
 }
 

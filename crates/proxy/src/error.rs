@@ -2,6 +2,7 @@
 
 use bpfsmith_config::Problems;
 use bpfsmith_uapi::Errno;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// What the functions of this crate return.
@@ -116,7 +117,10 @@ impl Error {
 }
 
 fn there_are(known: &[String]) -> String {
-    match known {
+    // Several groups may have one target.
+    let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+    let known: Vec<&str> = known.into_iter().collect();
+    match known.as_slice() {
         [] => "there are none".to_owned(),
         some => format!("there are {}", some.join(", ")),
     }

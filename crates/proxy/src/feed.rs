@@ -1,10 +1,12 @@
 //! [`Feed`]: events of the kernel, for all who want them.
 
 use crate::error::{Error, Result};
+use crate::lock::locked;
 use crate::plan::Listening;
 use bpfsmith_datapath::event::{Event, What};
 use bpfsmith_datapath::events::{Events, PAUSE};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -22,6 +24,8 @@ pub struct Told {
     pub read: SystemTime,
     /// The name of the proxy, if its listener is there still.
     pub proxy: Option<Arc<str>>,
+    /// Where the listener is; an unspecified address stands for all.
+    pub listener: Option<SocketAddr>,
     /// What happened.
     pub event: Event,
 }
@@ -54,7 +58,7 @@ pub struct Feed {
 struct Shared {
     subscribers: Mutex<Vec<Weak<Queue>>>,
     sinks: Mutex<Vec<Box<dyn Sink>>>,
-    names: RwLock<BTreeMap<u16, Arc<str>>>,
+    names: RwLock<BTreeMap<u16, (Arc<str>, SocketAddr)>>,
     past: Mutex<VecDeque<Told>>,
     is_over: AtomicBool,
     events: AtomicU64,
@@ -67,11 +71,6 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
-}
-
-/// What another thread left behind when it panicked is whole: each change is one step.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Feed {
@@ -106,7 +105,7 @@ impl Feed {
     /// Numbers of listeners stand for these from now on.
     pub fn name(&self, listeners: &BTreeMap<u16, Listening>) {
         let names = listeners.iter();
-        let names = names.map(|(number, it)| (*number, Arc::from(it.proxy.as_str())));
+        let names = names.map(|(number, it)| (*number, (Arc::from(it.proxy.as_str()), it.address)));
         let lock = self.shared.names.write();
         *lock.unwrap_or_else(PoisonError::into_inner) = names.collect();
     }
@@ -199,10 +198,15 @@ impl Shared {
         let read = SystemTime::now();
         let told: Vec<Told> = {
             let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-            let told = events.iter().map(|event| Told {
-                read,
-                proxy: listener(event).and_then(|number| names.get(&number).cloned()),
-                event: *event,
+            let told = events.iter().map(|event| {
+                let place = listener(event).and_then(|number| names.get(&number).cloned());
+                let (proxy, listener) = place.unzip();
+                Told {
+                    read,
+                    proxy,
+                    listener,
+                    event: *event,
+                }
             });
             told.collect()
         };

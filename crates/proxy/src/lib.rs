@@ -7,6 +7,7 @@
 //!
 //! ```no_run
 //! use bpfsmith_config::{Document, Value, toml};
+//! use bpfsmith_proxy::commands::words::By;
 //! use bpfsmith_proxy::proxy::{Filter, Life, Proxy};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +29,6 @@
 //!     let api = toml::read("name = 'api'\nport = 8080\ntarget = '10.2.0.4:3000'")?;
 //!     proxy.change(|document| document.add_proxy(&api))?;
 //!     proxy.change(|document| document.remove_proxy("api"))?;
-//!     proxy.change(|document| document.set("settings.events", &Value::from(false)))?;
 //!
 //!     proxy.drain("10.2.0.2:8080".parse()?, None)?;
 //!     for group in proxy.status()?.groups {
@@ -37,12 +37,36 @@
 //!         }
 //!     }
 //!     println!("{} connections", proxy.connections(&Filter::default())?.len());
+//!     for (client, sum) in proxy.sums(By::Source, &Filter::default())? {
+//!         println!("{client}: {} connections, {} bytes", sum.connections, sum.there.bytes);
+//!     }
+//!     // An iterator that waits; for async runtimes it has `poll_next`.
 //!     for told in proxy.events(1000).take(10) {
 //!         println!("{:?}", told.event.what);
 //!     }
+//!     proxy.change(|document| document.set("settings.events", &Value::from(false)))?;
 //!     Ok(())
 //! }
 //! ```
+//!
+//! What can be done, here, by a command, and by HTTP with JSON:
+//!
+//! | | here | `bpfsmith-proxy` | HTTP |
+//! |---|---|---|---|
+//! | begin | [`Proxy::open`](proxy::Proxy::open) | `run` | |
+//! | end | drop it, [`Pins::detach`](bpfsmith_datapath::pins::Pins::detach) | SIGTERM, `detach` | |
+//! | another configuration | [`Proxy::apply`](proxy::Proxy::apply) | `reload` | `PUT /v1/config`, `POST /v1/reload` |
+//! | proxies | [`Proxy::change`](proxy::Proxy::change) with `add_proxy`, `update_proxy`, `remove_proxy` | `add`, `update`, `remove` | `/v1/proxies` |
+//! | routes | `add_route`, `remove_route` | `route add`, `route remove` | `/v1/proxies/NAME/routes` |
+//! | targets and groups | `add_target`, `remove_target`, `put_group` | `target add`, `target remove` | `/v1/groups/NAME` |
+//! | a value | `set` | `set` | `PUT /v1/values/…` |
+//! | no new connections | [`Proxy::drain`](proxy::Proxy::drain), [`Proxy::undrain`](proxy::Proxy::undrain) | `drain`, `undrain` | `POST /v1/drain` |
+//! | connections | [`Proxy::connections`](proxy::Proxy::connections), [`listing::sort`] | `conns` | `GET /v1/connections` |
+//! | one of them | [`Proxy::connection`](proxy::Proxy::connection) | `conns --protocol … --client … --service …` | `GET /v1/connections/tcp/CLIENT/SERVICE` |
+//! | sums by source, target, proxy, listener | [`Proxy::sums`](proxy::Proxy::sums), of events [`listing::ended`] | `conns --by` | `GET /v1/connections?by=…` |
+//! | events | [`Proxy::events`](proxy::Proxy::events), [`Proxy::add_sink`](proxy::Proxy::add_sink) | `events --follow` | `GET /v1/events` |
+//! | events on and off | `set` of `settings.events`, [`Proxy::want`](proxy::Proxy::want) | `set settings.events` | `PUT /v1/events` |
+//! | how everything stands | [`Proxy::status`](proxy::Proxy::status) | `status`, `top` | `GET /v1/status`, `GET /metrics` |
 //!
 //! What the machine must be told before, and which rights and kernels it takes, is said at `bpfsmith-datapath`; what it
 //! is to operate one, in `OPERATING.md` beside this crate.
@@ -51,6 +75,7 @@ pub mod access_log;
 pub mod act;
 pub mod api;
 pub mod change;
+mod columns;
 pub mod commands;
 pub mod daemon;
 pub mod demo;
@@ -60,11 +85,14 @@ pub mod error;
 pub mod explain;
 pub mod feed;
 mod file;
+pub mod filter;
+pub mod foresee;
 pub mod health;
 pub mod http;
 pub mod keeper;
 mod leaving;
 pub mod listing;
+mod lock;
 mod memory;
 pub mod metrics;
 pub mod notify;

@@ -2,19 +2,23 @@
 
 use crate::commands::words::{By, Sort};
 use crate::error::Result;
-use crate::proxy::{Filter, Named, Proxy};
+use crate::feed::Told;
+use crate::filter::{Filter, Named};
+use crate::proxy::Proxy;
 use crate::status;
 use bpfsmith_config::Value;
-use bpfsmith_datapath::event::Traffic;
+use bpfsmith_datapath::config::Protocol;
+use bpfsmith_datapath::event::{Traffic, What};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 /// Which connections are asked for, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     /// Which ones.
     pub filter: Filter,
-    /// In which order.
+    /// In which order: the oldest first, or sums of most connections, where nobody says.
     pub sort: Option<Sort>,
     /// How many at most.
     pub limit: Option<usize>,
@@ -23,33 +27,40 @@ pub struct Query {
 }
 
 impl Query {
-    /// What is asked for, as a table: how many there are, and a list of them, or of sums.
+    /// What is asked for, as a table: how many there are, how many of them are open, and a list of them, or of sums.
     ///
     /// # Errors
     /// When the tables of connections cannot be read.
     pub fn answer(&self, proxy: &Proxy) -> Result<Value> {
         let mut found = proxy.connections(&self.filter)?;
-        let count = found.len();
         let most = self.limit.unwrap_or(usize::MAX);
-        if let Some(by) = self.by {
-            let mut sums: Vec<(String, Sum)> = sums(&found, by).into_iter().collect();
-            sums.sort_by_key(|(_, sum)| Reverse(sum.weight(self.sort)));
-            let sums = sums.iter().take(most).map(|(name, sum)| sum.value(name));
-            return Ok(Value::table([
-                ("connections", count.into()),
-                ("sums", Value::list(sums)),
-            ]));
-        }
-        if let Some(order) = self.sort {
-            found.sort_by_key(|it| Reverse(weight(it, order)));
-        }
-        let list = found.iter().take(most);
-        let list = list.map(|it| status::connection(&it.connection, it.proxy.as_deref()));
+        let open = found.iter().filter(|it| it.connection.state.is_open());
+        let (count, open) = (found.len(), open.count());
+        let list = match self.by {
+            Some(by) => {
+                let mut sums: Vec<(String, Sum)> = sums(&found, by).into_iter().collect();
+                sums.sort_by_key(|(_, sum)| Reverse(sum.weight(self.sort)));
+                let sums = sums.iter().take(most).map(|(name, sum)| sum.value(name));
+                ("sums", Value::list(sums))
+            }
+            None => {
+                sort(&mut found, self.sort.unwrap_or(Sort::Age));
+                let list = found.iter().take(most);
+                let list = list.map(|it| status::connection(&it.connection, it.proxy.as_deref()));
+                ("list", Value::list(list))
+            }
+        };
         Ok(Value::table([
             ("connections", count.into()),
-            ("list", Value::list(list)),
+            ("open", open.into()),
+            list,
         ]))
     }
+}
+
+/// Puts connections in order.
+pub fn sort(connections: &mut [Named], order: Sort) {
+    connections.sort_by_key(|it| Reverse(weight(it, order)));
 }
 
 /// What an order looks at.
@@ -68,6 +79,8 @@ fn weight(named: &Named, order: Sort) -> u128 {
 pub struct Sum {
     /// How many they are.
     pub connections: u64,
+    /// How many of them are not over.
+    pub open: u64,
     /// What went to targets.
     pub there: Traffic,
     /// What came back.
@@ -83,36 +96,86 @@ impl Sum {
         }
     }
 
+    const fn add(&mut self, is_open: bool, there: Traffic, back: Traffic) {
+        self.connections += 1;
+        self.open += is_open as u64;
+        self.there.packets = self.there.packets.saturating_add(there.packets);
+        self.there.bytes = self.there.bytes.saturating_add(there.bytes);
+        self.back.packets = self.back.packets.saturating_add(back.packets);
+        self.back.bytes = self.back.bytes.saturating_add(back.bytes);
+    }
+
     fn value(&self, name: &str) -> Value {
         Value::table([
             ("name", name.into()),
             ("connections", self.connections.into()),
+            ("open", self.open.into()),
             ("there", status::traffic(self.there)),
             ("back", status::traffic(self.back)),
         ])
     }
 }
 
-/// What connections of each source, target or proxy add up to.
+/// What connections of each source, target, proxy or listener add up to. Those of a listener that is not there any more
+/// are at `-`.
 #[must_use]
 pub fn sums(connections: &[Named], by: By) -> BTreeMap<String, Sum> {
     let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
     for named in connections {
         let it = &named.connection;
-        let name = match by {
-            By::Source => it.client.ip().to_string(),
-            By::Target => it.target.to_string(),
-            By::Proxy => named.proxy.clone().unwrap_or_else(|| "-".to_owned()),
+        let name = Whose {
+            client: it.client.ip(),
+            target: it.target,
+            proxy: named.proxy.as_deref(),
+            listener: named.listener,
+            protocol: it.protocol,
         };
-        let sum = sums.entry(name).or_default();
-        sum.connections += 1;
-        for (sum, more) in [
-            (&mut sum.there, it.there),
-            (&mut sum.back, it.back),
-        ] {
-            sum.packets = sum.packets.saturating_add(more.packets);
-            sum.bytes = sum.bytes.saturating_add(more.bytes);
-        }
+        let sum = sums.entry(name.of(by)).or_default();
+        sum.add(it.state.is_open(), it.there, it.back);
     }
     sums
+}
+
+/// What connections add up to that ended, as events tell of them: exact, however short they were.
+#[must_use]
+pub fn ended<'a>(events: impl IntoIterator<Item = &'a Told>, by: By) -> BTreeMap<String, Sum> {
+    let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
+    for told in events {
+        let What::Closed(flow, _) = told.event.what else {
+            continue;
+        };
+        let name = Whose {
+            client: told.event.client.ip(),
+            target: flow.target,
+            proxy: told.proxy.as_deref(),
+            listener: told.listener,
+            protocol: told.event.protocol,
+        };
+        let sum = sums.entry(name.of(by)).or_default();
+        sum.add(false, flow.there, flow.back);
+    }
+    sums
+}
+
+/// Whose a connection is.
+struct Whose<'a> {
+    client: IpAddr,
+    target: SocketAddr,
+    proxy: Option<&'a str>,
+    listener: Option<SocketAddr>,
+    protocol: Protocol,
+}
+
+impl Whose<'_> {
+    fn of(&self, by: By) -> String {
+        let gone = || "-".to_owned();
+        match by {
+            By::Source => self.client.to_string(),
+            By::Target => self.target.to_string(),
+            By::Proxy => self.proxy.map_or_else(gone, str::to_owned),
+            By::Listener => self.listener.map_or_else(gone, |listener| {
+                format!("{listener}/{}", status::protocol(self.protocol))
+            }),
+        }
+    }
 }

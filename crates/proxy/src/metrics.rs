@@ -4,13 +4,14 @@
 //! from events: none of it ever goes back.
 
 use crate::feed::{Sink, Told};
+use crate::lock::locked;
 use crate::status::{self, Status};
 use bpfsmith_datapath::event::{Flow, Traffic, What};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The upper ends of the buckets that durations of connections fall into, in seconds.
@@ -61,7 +62,7 @@ impl Sum {
 
 impl Sink for Tally {
     fn take(&mut self, told: &Told) -> ControlFlow<()> {
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = locked(&self.sums);
         let proxy = told.proxy.as_deref().unwrap_or_default();
         match told.event.what {
             What::New(flow) => {
@@ -130,7 +131,7 @@ impl Tally {
             text: String::new(),
         };
         standing(&mut page, status);
-        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let sums = locked(&self.sums);
         page.family(
             "events_refused_total",
             "counter",

@@ -1,24 +1,28 @@
 //! [`Proxy`]: the whole of it, as a library.
 
+use crate::commands::words::By;
 use crate::dns::{Names, Resolver};
 use crate::error::{Error, Result};
 use crate::feed::{Feed, Sink, Subscription, Told};
+pub use crate::filter::{Filter, Key, Named};
 use crate::health::{Checks, Failure, State};
 use crate::keeper::{Keeper, Turn};
+use crate::listing::{self, Sum};
+use crate::lock::locked;
 use crate::memory::{Memory, Unsaved, mark};
 use crate::plan::{self, Target, World};
 use crate::powerless;
 use crate::status::{self, Status};
 use bpfsmith_config::desired::{Desired, Health};
 use bpfsmith_config::edit::{Document, EditError, Effect};
-use bpfsmith_datapath::connections::{self, Connection};
+use bpfsmith_datapath::connections;
 use bpfsmith_datapath::event::Kind;
 use bpfsmith_datapath::events::Events;
 use bpfsmith_datapath::pins::Pins;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -140,28 +144,6 @@ impl Kept {
             )),
         };
     }
-}
-
-/// How connections are chosen and ordered.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Those from these clients.
-    pub client: Option<bpfsmith_datapath::Prefix>,
-    /// Those to a target at this address, at any port if none is named.
-    pub target: Option<(IpAddr, Option<u16>)>,
-    /// Those to this proxy.
-    pub proxy: Option<String>,
-    /// Those that stand so.
-    pub state: Option<connections::State>,
-}
-
-/// A connection, and the name of the proxy that it came to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Named {
-    /// The proxy, if its listener is there still.
-    pub proxy: Option<String>,
-    /// The connection.
-    pub connection: Connection,
 }
 
 impl Proxy {
@@ -453,18 +435,32 @@ impl Proxy {
     pub fn connections(&self, filter: &Filter) -> Result<Vec<Named>> {
         let kept = self.shared.lock();
         let generation = kept.keeper.generation();
-        let all = connections::all(generation.maps(), generation.shape())?;
+        let (maps, shape) = (generation.maps(), generation.shape());
+        let all = match filter.key() {
+            Some(key) => connections::find(maps, shape, key.protocol, [key.client, key.service])?
+                .into_iter()
+                .collect(),
+            None => connections::all(maps, shape)?,
+        };
         let plan = kept.keeper.plan();
-        let named = all.into_iter().map(|connection| {
-            let listening = connection
-                .listener
-                .and_then(|number| plan.listening(number));
-            Named {
-                proxy: listening.map(|it| it.proxy.clone()),
-                connection,
-            }
-        });
+        let named = all.into_iter().map(|it| Named::new(plan, it));
         Ok(named.filter(|it| filter.has(it)).collect())
+    }
+
+    /// One connection, if it is there: how it stands, and what went both ways.
+    ///
+    /// # Errors
+    /// When its table cannot be read.
+    pub fn connection(&self, key: Key) -> Result<Option<Named>> {
+        Ok(self.connections(&Filter::from(key))?.pop())
+    }
+
+    /// What connections of each source, target, proxy or listener add up to, by their names.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    pub fn sums(&self, by: By, filter: &Filter) -> Result<BTreeMap<String, Sum>> {
+        Ok(listing::sums(&self.connections(filter)?, by))
     }
 
     /// How everything stands.
@@ -491,24 +487,8 @@ impl Drop for Proxy {
     }
 }
 
-impl Filter {
-    fn has(&self, named: &Named) -> bool {
-        let it = &named.connection;
-        let is = |wanted: Option<bool>| wanted.unwrap_or(true);
-        is(self.client.map(|prefix| prefix.contains(it.client.ip())))
-            && is(self.target.map(|(ip, port)| {
-                it.target.ip() == ip && port.is_none_or(|port| it.target.port() == port)
-            }))
-            && is(self
-                .proxy
-                .as_ref()
-                .map(|proxy| named.proxy.as_ref() == Some(proxy)))
-            && is(self.state.map(|state| it.state == state))
-    }
-}
-
 fn changed(wake: &Mutex<Sender<Wake>>) {
-    let wake = wake.lock().unwrap_or_else(PoisonError::into_inner);
+    let wake = locked(wake);
     // Nobody listens any more when the proxy ends.
     let _ = wake.send(Wake::Changed);
 }
@@ -533,7 +513,7 @@ fn hosts(names: &Names) -> BTreeMap<String, BTreeSet<IpAddr>> {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         // Each change of it is one step: who panicked left it whole.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.kept)
     }
 
     fn world(&self, kept: &Kept, desired: &Desired) -> World {

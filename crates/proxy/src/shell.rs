@@ -1,12 +1,13 @@
 //! Commands one after the other, as somebody types them or a script has them.
 
 use crate::act::act_with;
+use crate::commands::complete::{self, Names};
 use crate::commands::parse::{Colors, Form, Globals};
-use crate::commands::table::{self, FAMILIES, Section};
-use crate::commands::{Command, Exit, Parsed, Surroundings, parse};
+use crate::commands::{Command, Exit, Parsed, Surroundings, parse, words};
 use crate::error::{Error, Result};
 use crate::http::{Client, Hangup, Method};
-use crate::show::{cell, list};
+use crate::lock::locked;
+use crate::show;
 use crate::terminal::{Completions, Line, Reader};
 use bpfsmith_config::json;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,8 +19,8 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What stands before each line.
@@ -138,7 +139,8 @@ pub fn shell(globals: &Globals, out: &mut dyn Write, err: &mut dyn Write) -> Res
         say(out, hint)?;
     }
     let socket = globals.socket_path().to_owned();
-    let completer = |line: &str, cursor: usize| complete(line, cursor, || names(&socket));
+    let known = Known { socket: &socket };
+    let completer = |line: &str, cursor: usize| complete(line, cursor, &known);
     let mut number = 0_u64;
     loop {
         let line = match reader.read(PROMPT, &completer)? {
@@ -205,7 +207,7 @@ fn until_interrupted(parsed: &Parsed, out: &mut dyn Write, err: &mut dyn Write) 
     let interrupted = AtomicBool::new(false);
     let stream: Mutex<Option<Hangup>> = Mutex::new(None);
     let end = || {
-        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = locked(&stream);
         if let (true, Some(stream)) = (interrupted.load(Ordering::SeqCst), stream.as_ref()) {
             stream.hang_up();
         }
@@ -225,7 +227,7 @@ fn until_interrupted(parsed: &Parsed, out: &mut dyn Write, err: &mut dyn Write) 
             }
         });
         let exit = act_with(parsed, out, &mut told, &|hangup| {
-            *stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(hangup);
+            *locked(&stream) = Some(hangup);
             end();
         });
         // A full counter is readable too.
@@ -259,69 +261,34 @@ fn history() -> Option<PathBuf> {
     Some(dir.join("history"))
 }
 
-/// What the daemon calls what it has; nothing if none answers soon.
-fn names(socket: &Path) -> Vec<String> {
-    let client = Client::unix(socket).with_time(NAMES_TIME);
-    let reply = client.request(Method::GET, "/v1/status", b"").ok();
-    let reply = reply.filter(crate::http::Reply::is_success);
-    let text = reply.map(|it| String::from_utf8_lossy(&it.body).into_owned());
-    let Some(status) = text.and_then(|text| json::read(text.trim()).ok()) else {
-        return Vec::new();
-    };
-    let mut names = Vec::new();
-    for kind in ["proxies", "groups", "devices"] {
-        names.extend(list(&status, kind).iter().map(|it| cell(it, "name")));
-    }
-    for group in list(&status, "groups") {
-        names.extend(list(group, "targets").iter().map(|it| cell(it, "address")));
-    }
-    names.sort();
-    names.dedup();
-    names
+/// The daemon, which knows names.
+struct Known<'a> {
+    socket: &'a Path,
 }
 
-/// What may stand where the cursor is. Names are asked for where one may stand.
-fn complete(line: &str, cursor: usize, names: impl Fn() -> Vec<String>) -> Completions {
-    let before = line.get(..cursor).unwrap_or_default();
-    let start = before.rfind(' ').map_or(0, |at| at + 1);
-    let typed = before.get(start..).unwrap_or_default();
-    let done: Vec<&str> = before
-        .get(..start)
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let specs = || table::all().filter(|it| it.section != Section::Hidden);
-    let found: Vec<String> = match done.as_slice() {
-        [] => {
-            let firsts = specs().filter_map(|it| it.name.split(' ').next());
-            firsts.chain(["exit"]).map(str::to_owned).collect()
-        }
-        [family] if FAMILIES.iter().any(|it| it.name == *family) => {
-            let seconds = specs().filter_map(|it| it.name.strip_prefix(family)?.strip_prefix(' '));
-            seconds.map(str::to_owned).collect()
-        }
-        ["help", ..] => specs().map(|it| it.name.to_owned()).collect(),
-        [first, rest @ ..] => {
-            let two = rest.first().map(|second| format!("{first} {second}"));
-            let spec = two
-                .and_then(|name| table::find(&name))
-                .or_else(|| table::find(first));
-            match spec {
-                Some(spec) if typed.starts_with('-') => {
-                    spec.options.iter().map(|it| it.long.to_owned()).collect()
-                }
-                Some(_) => names(),
-                None => Vec::new(),
-            }
-        }
-    };
-    let mut candidates: Vec<String> = found
-        .into_iter()
-        .filter(|it| it.starts_with(typed))
-        .map(|it| format!("{it} "))
-        .collect();
-    candidates.sort();
-    candidates.dedup();
+impl Names for Known<'_> {
+    /// Nothing, if it does not answer soon.
+    fn names(&self, kind: words::Names) -> Vec<String> {
+        let client = Client::unix(self.socket).with_time(NAMES_TIME);
+        let reply = client.request(Method::GET, "/v1/status", b"").ok();
+        let reply = reply.filter(crate::http::Reply::is_success);
+        let text = reply.map(|it| String::from_utf8_lossy(&it.body).into_owned());
+        let status = text.and_then(|text| json::read(text.trim()).ok());
+        status.map_or_else(Vec::new, |it| show::names(&it, kind))
+    }
+}
+
+/// What may stand where the cursor is, as on the command line, with the words that only this shell has.
+fn complete(line: &str, cursor: usize, names: &dyn Names) -> Completions {
+    let (start, mut candidates) = complete::complete(line, cursor, names);
+    let (before, typed) = line.get(..cursor).unwrap_or(line).split_at(start);
+    if before.trim().is_empty() && "exit".starts_with(typed) {
+        candidates.push("exit".to_owned());
+        candidates.sort();
+    }
+    for candidate in &mut candidates {
+        candidate.push(' ');
+    }
     Completions { start, candidates }
 }
 
@@ -368,6 +335,18 @@ mod tests {
         }
     }
 
+    struct Canned;
+
+    impl Names for Canned {
+        fn names(&self, kind: words::Names) -> Vec<String> {
+            let name = match kind {
+                words::Names::Targets => "10.0.0.2:80",
+                _ => "web",
+            };
+            vec![name.to_owned()]
+        }
+    }
+
     proptest! {
         #[test]
         fn quoted_words_come_back(words in prop::collection::vec("\\PC*", 0..5)) {
@@ -379,7 +358,7 @@ mod tests {
         #[test]
         fn no_line_panics(line in ".*", cursor in 0_usize..40) {
             let _ = asked(&line, &globals());
-            let _ = complete(&line, cursor, || vec!["web".to_owned()]);
+            let _ = complete(&line, cursor, &Canned);
         }
     }
 
@@ -421,20 +400,15 @@ mod tests {
 
     #[test]
     fn words_are_completed() {
-        let of = |line: &str| {
-            let names = || {
-                vec![
-                    "web".to_owned(),
-                    "10.0.0.2:80".to_owned(),
-                ]
-            };
-            complete(line, line.len(), names).candidates
-        };
+        let of = |line: &str| complete(line, line.len(), &Canned).candidates;
         assert_eq!(of("stat"), ["status "]);
         assert_eq!(of("exi"), ["exit "]);
         assert_eq!(of("route "), ["add ", "remove "]);
         assert_eq!(of("remove w"), ["web "]);
-        assert_eq!(of("drain 10"), ["10.0.0.2:80 "]);
+        // What is no target is not offered where one stands.
+        assert_eq!(of("drain "), ["10.0.0.2:80 "]);
+        assert_eq!(of("conns --state es"), ["established "]);
+        assert_eq!(of("ex"), ["exit ", "explain "]);
         assert_eq!(of("top --o"), ["--once "]);
         assert_eq!(of("odd w"), <[&str; 0]>::default());
     }

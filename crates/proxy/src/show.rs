@@ -1,54 +1,13 @@
 //! Answers of a running proxy, for people.
 
+use crate::columns::{Table, count};
+use crate::commands::words::Names;
+use crate::terminal;
 use bpfsmith_config::desired::Desired;
 use bpfsmith_config::problem::Problem;
 use bpfsmith_config::value::Kind;
 use bpfsmith_config::{Problems, Value};
 use std::time::{Duration, UNIX_EPOCH};
-
-/// A list in columns, each as wide as its widest cell.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    pub(crate) fn new(head: &[&str]) -> Table {
-        Table {
-            rows: vec![head.iter().map(|it| (*it).to_owned()).collect()],
-        }
-    }
-
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        // What others wrote must not speak to the terminal.
-        self.rows
-            .push(cells.into_iter().map(|cell| printable(&cell)).collect());
-    }
-
-    pub(crate) fn text(&self) -> String {
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                line += &format!("{cell:<width$}  ", width = width(column));
-            }
-            text += line.trim_end();
-            text.push('\n');
-        }
-        text
-    }
-}
-
-/// The text without what a terminal would obey.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let printable = |it: char| if it.is_control() { '\u{fffd}' } else { it };
-    text.chars().map(printable).collect()
-}
 
 /// What a table has under that name, as text; nothing for what is not there.
 #[must_use]
@@ -74,6 +33,26 @@ pub fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     match value.get(name).map(|it| &it.kind) {
         Some(Kind::List(list)) => list,
         _ => &[],
+    }
+}
+
+/// What the daemon calls what it has, by `/v1/status`.
+#[must_use]
+pub fn names(status: &Value, of: Names) -> Vec<String> {
+    let all = |value: &Value, kind, name| -> Vec<String> {
+        let all = list(value, kind).iter();
+        all.map(|it| cell(it, name)).collect()
+    };
+    match of {
+        Names::Proxies => all(status, "proxies", "name"),
+        Names::Groups => all(status, "groups", "name"),
+        Names::Devices => all(status, "devices", "name"),
+        Names::Targets => {
+            let groups = list(status, "groups").iter();
+            groups
+                .flat_map(|group| all(group, "targets", "address"))
+                .collect()
+        }
     }
 }
 
@@ -158,11 +137,8 @@ pub fn status(status: &Value) -> String {
         time(seconds(status, "uptime")),
         cell(status, "generation"),
     );
-    text += "\nDevices\n";
-    for device in list(status, "devices") {
-        text += &format!("  {}\n", printable(&cell(device, "programs")));
-    }
-    let mut proxies = Table::new(&["PROXY", "LISTENS", "GROUP", "ROUTES"]);
+    text += &format!("\nDevices\n{}", devices(status));
+    let mut proxies = Table::new(&["PROXY", "LISTENS", "GROUP", ">ROUTES"]);
     for proxy in list(status, "proxies") {
         let places = list(proxy, "listens").iter();
         let places = places.map(|it| format!("{}/{}", cell(it, "address"), cell(it, "protocol")));
@@ -177,20 +153,49 @@ pub fn status(status: &Value) -> String {
     text += &format!("\n{}", targets(status));
     for it in list(status, "leaving") {
         text += &format!(
-            "{} leaves: {} connections, for {} still\n",
+            "{} leaves: {}, for {} still\n",
             cell(it, "address"),
-            cell(it, "connections"),
+            count(number(it, "connections"), "connection", "connections"),
             time(seconds(it, "seconds_left")),
         );
     }
     let packets = packets(status);
     if !packets.is_empty() {
-        text += &format!("\n{packets}");
+        text += &format!("\n{}", packets.text());
     }
     for note in list(status, "notes") {
-        text += &format!("note: {}\n", printable(&plain(note)));
+        text += &format!("note: {}\n", terminal::plain(&plain(note)));
     }
     text
+}
+
+/// Programs, each with the devices that have it.
+fn devices(status: &Value) -> String {
+    let mut programs: Vec<(String, Vec<String>)> = Vec::new();
+    for device in list(status, "devices") {
+        let (name, told) = (cell(device, "name"), cell(device, "programs"));
+        let program = told.strip_prefix(&format!("{name}: ")).unwrap_or(&told);
+        match programs.iter_mut().find(|(it, _)| it == program) {
+            Some((_, names)) => names.push(name),
+            None => programs.push((program.to_owned(), vec![name])),
+        }
+    }
+    let lines = programs.iter().map(|(program, names)| {
+        let (names, program) = (names.join(", "), terminal::plain(program));
+        format!("  {}:\n    {program}\n", terminal::plain(&names))
+    });
+    lines.collect()
+}
+
+/// What of a group's new connections a target gets, in percent: its weight, as much of it as counts now, beside those of
+/// all.
+pub(crate) fn share(group: &Value, target: &Value) -> u64 {
+    let part = |target: &Value| number(target, "weight").saturating_mul(number(target, "share"));
+    let all = list(group, "targets").iter().map(part);
+    let all = all.fold(0, u64::saturating_add);
+    let (part, all) = (u128::from(part(target)), u128::from(all));
+    let percent = (part * 100 + all / 2).checked_div(all).unwrap_or(0);
+    u64::try_from(percent).unwrap_or(0)
 }
 
 /// The targets of all groups.
@@ -199,9 +204,9 @@ fn targets(status: &Value) -> String {
         "GROUP",
         "TARGET",
         "STATE",
-        "WEIGHT",
-        "SHARE",
-        "CONNECTIONS",
+        ">WEIGHT",
+        ">SHARE",
+        ">OPEN",
         "LAST CHECK",
     ]);
     for group in list(status, "groups") {
@@ -211,7 +216,7 @@ fn targets(status: &Value) -> String {
                 cell(target, "address"),
                 cell(target, "state"),
                 cell(target, "weight"),
-                format!("{} %", cell(target, "share")),
+                format!("{} %", share(group, target)),
                 cell(target, "connections"),
                 cell(target, "last"),
             ]);
@@ -221,21 +226,17 @@ fn targets(status: &Value) -> String {
 }
 
 /// What became of packets, as far as it is anything.
-fn packets(status: &Value) -> String {
+fn packets(status: &Value) -> Table {
+    let mut table = Table::new(&["PACKETS", ">COUNT"]);
     let Some(Kind::Table(entries)) = status.get("counters").map(|it| &it.kind) else {
-        return String::new();
+        return table;
     };
-    let mut table = Table::new(&["PACKETS", "COUNT"]);
     for entry in entries {
         if !matches!(entry.value.kind, Kind::Int(0)) {
             table.row([entry.key.clone(), plain(&entry.value)]);
         }
     }
-    if table.rows.len() > 1 {
-        table.text()
-    } else {
-        String::new()
-    }
+    table
 }
 
 /// Connections, or sums of them.
@@ -245,23 +246,26 @@ pub fn connections(answer: &Value) -> String {
         let traffic = value.get(name);
         traffic.map_or_else(String::new, |it| bytes(number(it, "bytes")))
     };
-    let count = cell(answer, "connections");
+    let (all, open) = (number(answer, "connections"), number(answer, "open"));
+    let count = count(all, "connection", "connections");
     if answer.get("sums").is_some() {
         let mut table = Table::new(&[
             "NAME",
-            "CONNECTIONS",
-            "TO TARGET",
-            "TO CLIENT",
+            ">CONNECTIONS",
+            ">OPEN",
+            ">TO TARGET",
+            ">TO CLIENT",
         ]);
         for sum in list(answer, "sums") {
             table.row([
                 cell(sum, "name"),
                 cell(sum, "connections"),
+                cell(sum, "open"),
                 traffic(sum, "there"),
                 traffic(sum, "back"),
             ]);
         }
-        return format!("{}{count} connections\n", table.text());
+        return format!("{}{count}, {open} open\n", table.text());
     }
     let mut table = Table::new(&[
         "PROXY",
@@ -270,10 +274,10 @@ pub fn connections(answer: &Value) -> String {
         "SERVICE",
         "TARGET",
         "STATE",
-        "AGE",
-        "IDLE",
-        "TO TARGET",
-        "TO CLIENT",
+        ">AGE",
+        ">IDLE",
+        ">TO TARGET",
+        ">TO CLIENT",
     ]);
     for it in list(answer, "list") {
         table.row([
@@ -289,22 +293,20 @@ pub fn connections(answer: &Value) -> String {
             traffic(it, "back"),
         ]);
     }
-    let listed = list(answer, "list").len().to_string();
-    let rest = match listed == count {
+    let listed = list(answer, "list").len();
+    let rest = match u64::try_from(listed) == Ok(all) {
         true => String::new(),
         false => format!(", {listed} of them listed"),
     };
-    format!("{}{count} connections{rest}\n", table.text())
+    format!("{}{count}, {open} open{rest}\n", table.text())
 }
 
 /// An event, on one line.
 #[must_use]
 pub fn event(event: &Value) -> String {
     if cell(event, "event") == "lost" {
-        return format!(
-            "{} events were lost: this reader is too slow",
-            cell(event, "count")
-        );
+        let lost = count(number(event, "count"), "event was", "events were");
+        return format!("{lost} lost: this reader is too slow");
     }
     let at = UNIX_EPOCH + Duration::try_from_secs_f64(seconds(event, "time")).unwrap_or_default();
     let of_day = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
@@ -335,12 +337,12 @@ pub fn event(event: &Value) -> String {
         let traffic = |name| event.get(name).map_or(0, |it| number(it, "bytes"));
         line += &format!(
             " after {}, {} there, {} back",
-            time(seconds(event, "age")),
+            time(seconds(event, "age") - seconds(event, "idle")),
             bytes(traffic("there")),
             bytes(traffic("back")),
         );
     }
-    printable(&line)
+    terminal::plain(&line).into_owned()
 }
 
 /// What came of a change.
@@ -356,14 +358,14 @@ pub fn turn(turn: &Value) -> String {
     };
     let lost = cell(turn, "lost_devices");
     if !lost.is_empty() {
-        text += &format!("gone meanwhile: {}\n", printable(&lost));
+        text += &format!("gone meanwhile: {}\n", terminal::plain(&lost));
     }
     let saved = cell(turn, "saved");
     if !saved.is_empty() {
-        text += &format!("saved to {}\n", printable(&saved));
+        text += &format!("saved to {}\n", terminal::plain(&saved));
     }
     for note in list(turn, "notes") {
-        text += &format!("note: {}\n", printable(&plain(note)));
+        text += &format!("note: {}\n", terminal::plain(&plain(note)));
     }
     text
 }

@@ -4,7 +4,7 @@ mod grid;
 
 use crate::error::{Error, Result};
 use crate::http::{self, Client, Method};
-use crate::show::{bytes, cell, list, number, plain, seconds, time};
+use crate::show::{bytes, cell, list, number, plain, seconds, share, time};
 use crate::terminal::{Colour, Key, Row, Screen, Style};
 use bpfsmith_config::value::Kind;
 use bpfsmith_config::{Value, json};
@@ -238,10 +238,10 @@ fn head(pair: Pair<'_>, view: &View) -> Vec<Row> {
     };
     let second = Row::new()
         .text(format!(
-            "packets {}  new connections {}  connections {}  ",
+            "packets {}  new connections {}  open {}  ",
             per_second(pair.rate(|it| it.count(PASSED_ON))),
             per_second(pair.rate(|it| it.count(BEGUN))),
-            number(&pair.now.proxies, "connections"),
+            number(&pair.now.proxies, "open"),
         ))
         .styled(style, format!("dropped {}", per_second(dropped)));
     let devices: Vec<String> = list(status, "devices")
@@ -280,10 +280,11 @@ fn body(pair: Pair<'_>, order: Order) -> Vec<Row> {
     rows
 }
 
-fn connections(value: &Value, name: &str) -> u64 {
+/// How many connections of a sum are not over.
+fn open(value: &Value, name: &str) -> u64 {
     let mut sums = list(value, "sums").iter();
     let found = sums.find(|it| cell(it, "name") == name);
-    found.map_or(0, |it| number(it, "connections"))
+    found.map_or(0, |it| number(it, "open"))
 }
 
 fn proxies(pair: Pair<'_>) -> Grid {
@@ -291,9 +292,9 @@ fn proxies(pair: Pair<'_>) -> Grid {
         "PROXY",
         "LISTENS",
         "GROUP",
-        "CONNECTIONS",
-        "TO TARGETS",
-        "TO CLIENTS",
+        ">OPEN",
+        ">TO TARGETS",
+        ">TO CLIENTS",
     ]);
     for proxy in list(&pair.now.status, "proxies") {
         let name = cell(proxy, "name");
@@ -311,7 +312,7 @@ fn proxies(pair: Pair<'_>) -> Grid {
                 name.clone(),
                 places,
                 cell(proxy, "group"),
-                connections(&pair.now.proxies, &name).to_string(),
+                open(&pair.now.proxies, &name).to_string(),
                 traffic("there"),
                 traffic("back"),
             ],
@@ -346,10 +347,10 @@ fn targets(pair: Pair<'_>, order: Order) -> Grid {
         "GROUP",
         "TARGET",
         "STATE",
-        "SHARE",
-        "CONNECTIONS",
-        "TO TARGET",
-        "TO CLIENTS",
+        ">SHARE",
+        ">OPEN",
+        ">TO TARGET",
+        ">TO CLIENTS",
         "LAST CHECK",
     ]);
     for it in all {
@@ -376,7 +377,7 @@ fn shown(pair: Pair<'_>, group: &Value, target: &Value) -> Shown {
             cell(group, "name"),
             address,
             state,
-            format!("{} %", number(target, "share")),
+            format!("{} %", share(group, target)),
             cell(target, "connections"),
             bytes_per_second(there),
             bytes_per_second(back),
@@ -387,7 +388,7 @@ fn shown(pair: Pair<'_>, group: &Value, target: &Value) -> Shown {
 
 /// What became of packets that are not just sent on, those that come fastest first.
 fn packets(pair: Pair<'_>) -> Grid {
-    let mut grid = Grid::new(&["PACKETS", "", "COUNT", "NOW"]);
+    let mut grid = Grid::new(&["PACKETS", "", ">COUNT", ">NOW"]);
     let Some(Kind::Table(entries)) = pair.now.status.get("counters").map(|it| &it.kind) else {
         return grid;
     };
@@ -450,7 +451,9 @@ fn help() -> Vec<Row> {
         "arrows, j, k     a line up and down; also Page up, Page down, Home and End",
         "?                this page, and back",
         "",
-        "Rates are of the time between two looks. Bytes are those of connections that are there still.",
+        "Rates are of the time between two looks. Bytes are those of connections that",
+        "are there still. OPEN counts those that are not over, and SHARE is what a target",
+        "gets of its group's new ones.",
     ];
     lines
         .into_iter()

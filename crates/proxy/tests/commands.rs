@@ -1,6 +1,6 @@
 //! Command lines: what they ask for, and what is said of those that are wrong.
 
-use bpfsmith_config::desired::{Algorithm, Desired, Nat, Settings};
+use bpfsmith_config::desired::{Algorithm, Desired, Nat, Protocol, Settings};
 use bpfsmith_config::{Value, json};
 use bpfsmith_datapath::connections::State;
 use bpfsmith_datapath::event::Kind as EventKind;
@@ -175,11 +175,19 @@ fn connections_are_chosen() {
         sort: Some(Sort::Bytes),
         by: Some(By::Target),
         limit: Some(10),
+        ..Conns::default()
     };
     assert_eq!(command(line), Command::Conns(wanted));
     let conns = only!(Conns in "conns --client fd00::1 --target 10.0.0.1");
     assert_eq!(conns.client.map(|it| it.bits), Some(128));
     assert_eq!(conns.target.map(|it| it.port), Some(None));
+    assert_eq!((conns.client_port, conns.is_open), (None, false));
+    let one = "conns --open --protocol tcp --client [fd00::1]:7 --service 10.0.0.1:80";
+    let one = only!(Conns in one);
+    assert_eq!(one.client.map(|it| it.bits), Some(128));
+    assert_eq!((one.client_port, one.is_open), (Some(7), true));
+    assert_eq!(one.service.map(|it| it.port), Some(Some(80)));
+    assert_eq!(one.protocol, Some(Protocol::Tcp));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn sample(kind: Kind) -> &'static str {
         Kind::Number { .. } => "17",
         Kind::Time => "17s",
         Kind::Address => "192.0.2.17",
-        Kind::Prefix | Kind::Source => "192.0.2.0/24",
+        Kind::Client | Kind::Source => "192.0.2.0/24",
         Kind::Known(Names::Targets) | Kind::Place | Kind::Weighted => "192.0.2.17:80",
         Kind::Peer => "192.0.2.17",
         Kind::Known(_) | Kind::New => "web",

@@ -34,7 +34,7 @@ fn one_screen_as_text() {
         "{text}"
     );
     assert!(text.contains("10.0.0.2:8080  up     100 %"), "{text}");
-    assert!(text.contains("no route  dropped  1"), "{text}");
+    assert!(text.contains("no route  dropped      1"), "{text}");
     assert!(
         !text.contains('\x1b') && !text.contains("packets -"),
         "{text}"

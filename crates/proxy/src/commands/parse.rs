@@ -176,14 +176,22 @@ pub struct Top {
 /// `conns`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conns {
+    /// Only this protocol.
+    pub protocol: Option<Protocol>,
     /// Only clients whose addresses begin so.
     pub client: Option<Prefix>,
+    /// Only clients at this port.
+    pub client_port: Option<u16>,
+    /// Only those to this address.
+    pub service: Option<Peer>,
     /// Only those of this target.
     pub target: Option<Peer>,
     /// Only those of this proxy.
     pub proxy: Option<String>,
     /// Only those that stand so.
     pub state: Option<State>,
+    /// Only those that are not over.
+    pub is_open: bool,
     /// What comes first; where nobody says, it is [`Sort::Age`], or the number of connections if they are put
     /// together.
     pub sort: Option<Sort>,

@@ -248,8 +248,8 @@ pub enum Kind {
     Time,
     /// An address.
     Address,
-    /// A prefix of addresses, or an address.
-    Prefix,
+    /// A prefix of addresses, or an address, with a port or without one.
+    Client,
     /// A prefix of addresses, an address, or the name of a host.
     Source,
     /// A target: an address or the name of a host, with a port.
@@ -295,8 +295,9 @@ impl Kind {
                 "it is a time like 500ms, 2s or 5m, or a number of seconds, and more than 0"
             }
             Kind::Address => "it is an address like 192.0.2.1 or 2001:db8::1",
-            Kind::Prefix => {
-                "it is a prefix like 10.0.0.0/8 with nothing set behind its bits, or an address"
+            Kind::Client => {
+                "it is a prefix like 10.0.0.0/8 with nothing set behind its bits, an address, or \
+                 one with its port"
             }
             Kind::Source => {
                 "it is a prefix like 10.0.0.0/8 with nothing set behind its bits, an address, or \
@@ -331,7 +332,7 @@ impl Kind {
             }
             Kind::Time => time(text).is_some(),
             Kind::Address => text.parse::<IpAddr>().is_ok(),
-            Kind::Prefix => matches!(text.parse(), Ok(Source::Prefix(..))),
+            Kind::Client => client(text).is_some(),
             Kind::Source => text.parse::<Source>().is_ok(),
             Kind::Place => place(text).is_some(),
             Kind::Weighted => weighted(text).is_some(),
@@ -387,6 +388,18 @@ pub(crate) fn peer(text: &str) -> Option<(IpAddr, Option<u16>)> {
             let both: std::net::SocketAddr = text.parse().ok()?;
             Some((both.ip(), Some(both.port())))
         }
+    }
+}
+
+/// How addresses begin, by so many bits, and perhaps a port.
+pub(crate) fn client(text: &str) -> Option<(IpAddr, u8, Option<u16>)> {
+    if let Some((address, Some(port))) = peer(text) {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        return Some((address, bits, Some(port)));
+    }
+    match text.parse().ok()? {
+        Source::Prefix(address, bits) => Some((address, bits, None)),
+        Source::Host(_) => None,
     }
 }
 

@@ -68,6 +68,8 @@ words! {
         Target = "target",
         /// The proxy that they came to.
         Proxy = "proxy",
+        /// The place where it listens.
+        Listener = "listener",
     }
     /// Where a program runs.
     Hook {
@@ -166,6 +168,15 @@ impl Word for Nat {
 impl Word for Protocol {
     fn of(word: &str) -> Option<Protocol> {
         Protocol::ALL.iter().copied().find(|it| it.word() == word)
+    }
+}
+
+impl Word for bpfsmith_datapath::config::Protocol {
+    fn of(word: &str) -> Option<bpfsmith_datapath::config::Protocol> {
+        Protocol::of(word).map(|it| match it {
+            Protocol::Tcp => bpfsmith_datapath::config::Protocol::Tcp,
+            Protocol::Udp => bpfsmith_datapath::config::Protocol::Udp,
+        })
     }
 }
 

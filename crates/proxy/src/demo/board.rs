@@ -3,7 +3,7 @@
 use super::stage::Line;
 use super::visitor::Asked;
 use super::world::{TREES, place};
-use crate::show::{cell, list, number};
+use crate::show::{cell, list, number, share};
 use crate::terminal::{Colour, Style};
 use bpfsmith_config::Value;
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ pub(super) struct Standing {
     pub(super) state: String,
     pub(super) weight: u64,
     pub(super) share: u64,
+    /// What it gets of new connections, in percent.
+    pub(super) part: u64,
     pub(super) open: u64,
 }
 
@@ -53,6 +55,7 @@ impl Sight {
                         state: cell(target, "state"),
                         weight: number(target, "weight"),
                         share: number(target, "share"),
+                        part: share(group, target),
                         open: number(target, "connections"),
                     };
                 }
@@ -168,7 +171,7 @@ pub(super) fn table(sight: Option<&Sight>, tally: &Tally) -> Vec<Line> {
             ),
             Some(it) => (
                 it.state.clone(),
-                format!("{:>6}  {:>3} %  {:>4}", it.weight, it.share, it.open),
+                format!("{:>6}  {:>3} %  {:>4}", it.weight, it.part, it.open),
             ),
         };
         let count = tally.tree(tree);

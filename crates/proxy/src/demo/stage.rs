@@ -51,7 +51,7 @@ impl Line {
 
     pub(super) fn plain(&self) -> String {
         let text: String = self.0.iter().map(|(_, text)| text.as_str()).collect();
-        crate::show::printable(text.trim_end())
+        crate::terminal::plain(text.trim_end()).into_owned()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::backend::byte;
 use super::error::{Error, Result};
 use super::world::{SERVICE, TREES};
+use crate::lock::locked;
 use bpfsmith_net::Node;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
@@ -12,7 +13,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -155,9 +156,7 @@ impl Crowd {
             let mut number = 0;
             while count.is_none_or(|count| number < count) && !end.load(Ordering::Relaxed) {
                 let one = Asked::now(source);
-                list.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(one);
+                locked(&list).push(one);
                 number = number.saturating_add(1);
                 thread::sleep(pause);
             }
@@ -179,8 +178,7 @@ impl Crowd {
 
     /// What came of them until now.
     pub(super) fn asked(&self) -> Vec<Asked> {
-        let asked = self.asked.lock();
-        asked.unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.asked).clone()
     }
 
     /// Whether all are through.

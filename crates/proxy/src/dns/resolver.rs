@@ -7,13 +7,14 @@ use super::message::{Family, Outcome, Question};
 use super::name::Name;
 use super::random;
 use super::system::{Server, Settings};
+use crate::lock::locked;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The shortest time that an answer lasts, whatever the server says: one that says 0 is not asked all the time.
@@ -173,7 +174,7 @@ impl Resolver {
             Origin::Given(system) => return Ok(Arc::clone(system)),
             Origin::Files { paths, read } => (paths, read),
         };
-        let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = locked(read);
         let [resolv_conf, hosts] = paths;
         let now = [stamp(resolv_conf)?, stamp(hosts)?];
         if let Some((_, system)) = read.as_ref().filter(|(then, _)| *then == now) {

@@ -5,6 +5,7 @@ use super::entry::{Change, Entry, Known};
 use super::error::Error;
 use super::random;
 use super::resolver::Resolver;
+use crate::lock::locked;
 use bpfsmith_uapi::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -205,7 +206,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// What each thread does.
@@ -224,7 +225,7 @@ impl Shared {
             drop(state);
             self.moved.notify_all();
             if change == Some(Change::Others) && !is_over {
-                let tell = self.tell.lock().unwrap_or_else(PoisonError::into_inner);
+                let tell = locked(&self.tell);
                 tell();
             }
         }

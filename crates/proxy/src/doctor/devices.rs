@@ -2,7 +2,7 @@
 
 use super::{Grade, Report};
 use crate::error::Result;
-use crate::explain::{Device, Foreseen};
+use crate::foresee::{Device, Foreseen};
 use crate::show::{cell, list};
 use bpfsmith_config::Value;
 use bpfsmith_datapath::choice::{Choice, Note};

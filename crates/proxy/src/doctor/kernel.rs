@@ -1,8 +1,10 @@
 //! The kernel, and what this process may.
 
 use super::{Report, said};
+use crate::error::Error;
 use bpfsmith_config::desired::Settings;
 use bpfsmith_sys::rights::{self, Caps};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// What a proxy needs.
@@ -34,6 +36,12 @@ pub(super) fn look(report: &mut Report, settings: &Settings) {
     }
     match said("/proc/sys/net/core/bpf_jit_enable") {
         Ok(level) => compiled(report, &level),
+        // Only the first network namespace shows it.
+        Err(Error::File { error, .. }) if error.kind() == ErrorKind::NotFound => report.note_to(
+            "compiler",
+            "it is not known: this network namespace does not show it",
+            "nsenter --net=/proc/1/ns/net sysctl net.core.bpf_jit_enable",
+        ),
         Err(error) => report.note("compiler", format!("it is not known: {error}")),
     }
 }

@@ -1,7 +1,7 @@
 //! Memory, limits and settings of the whole machine.
 
 use super::{Report, said};
-use crate::explain::Foreseen;
+use crate::foresee::Foreseen;
 use crate::show::bytes;
 use bpfsmith_config::desired::Desired;
 use bpfsmith_datapath::config::{Family, Fragments, Mode};

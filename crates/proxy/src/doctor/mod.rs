@@ -6,10 +6,12 @@ mod machine;
 mod trial;
 mod ways;
 
+use crate::columns::wrapped;
 use crate::error::{Error, Result};
-use crate::explain::Foreseen;
+use crate::foresee::Foreseen;
 use crate::http::{Client, Method};
-use crate::show::{cell, printable};
+use crate::show::cell;
+use crate::terminal::plain;
 use bpfsmith_config::desired::Desired;
 use bpfsmith_config::value::Kind;
 use bpfsmith_config::{Value, json};
@@ -121,10 +123,12 @@ impl Report {
         let width = width.max().unwrap_or(0);
         let mut text = String::new();
         for it in &self.findings {
-            let (grade, about) = (it.grade.word(), printable(&it.about));
-            text += &format!("{grade:<5}  {about:<width$}  {}\n", printable(&it.what));
+            let (grade, about) = (it.grade.word(), plain(&it.about));
+            let before = 5 + 2 + width + 2;
+            let what = wrapped(&plain(&it.what), before, WIDTH);
+            text += &format!("{grade:<5}  {about:<width$}  {what}\n");
             if let Some(hint) = &it.hint {
-                text += &format!("{:<5}  {:<width$}    {}\n", "", "", printable(hint));
+                text += &format!("{:<5}  {:<width$}    {}\n", "", "", plain(hint));
             }
         }
         text += &format!(
@@ -136,6 +140,9 @@ impl Report {
         text
     }
 }
+
+/// No line is longer, but those to be typed.
+const WIDTH: usize = 80;
 
 /// Looks at this machine, for a configuration if there is one. The daemon is asked for at the socket.
 ///
@@ -241,7 +248,7 @@ mod tests {
             report.text(),
             "ok     kernel  it is new\n\
              note   eth0    it is odd\n\
-             wrong  eth1    it is \u{fffd}[31mdown\n\
+             wrong  eth1    it is ^[[31mdown\n\
              \x20                ip link set eth1 up\n\
              \n1 wrong, 1 to be known, 1 right\n"
         );

@@ -2,7 +2,7 @@
 //! afterwards. No device sees any of it.
 
 use super::{Grade, Report};
-use crate::explain::{Device, Foreseen};
+use crate::foresee::{Device, Foreseen};
 use crate::plan::Listening;
 use bpfsmith_datapath::config::{Config, Protocol, Room};
 use bpfsmith_datapath::connections::{self, Connection};

@@ -3,7 +3,7 @@
 use super::Report;
 use super::devices::short;
 use crate::error::Result;
-use crate::explain::{Foreseen, backends};
+use crate::foresee::{Foreseen, backends};
 use crate::health::{Checks, Target, View};
 use crate::plan;
 use bpfsmith_config::desired::{Check, Desired, Health, Protocol};

@@ -6,6 +6,7 @@ use super::error::Error;
 use super::failure::Failure;
 use super::standing::{Forced, State};
 use super::table::{End, Table};
+use crate::lock::locked;
 use bpfsmith_config::desired::Health;
 use bpfsmith_sys::Refused;
 use bpfsmith_uapi::Errno;
@@ -13,7 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing in there panics halfway through.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.table)
     }
 
     fn wake(&self) {

@@ -1,5 +1,6 @@
 //! Requests and responses.
 
+use bpfsmith_config::{Value, json};
 use std::fmt;
 
 /// What a request wants done.
@@ -161,7 +162,8 @@ impl Response {
 
     /// `{"error":"…"}`: why not, in one line.
     pub fn error(status: u16, message: &str) -> Response {
-        Response::json(status, format!("{{\"error\":{}}}\n", quoted(message)))
+        let error = Value::table([("error", message.into())]);
+        Response::json(status, json::write(&error) + "\n")
     }
 
     /// One more field.
@@ -263,21 +265,6 @@ const fn reason(status: u16) -> &'static str {
     }
 }
 
-/// A string of JSON.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,7 +297,7 @@ mod tests {
         let response = Response::error(400, "a \"b\" \\ \n\u{e4}");
         assert_eq!(
             String::from_utf8(response.body).unwrap(),
-            "{\"error\":\"a \\\"b\\\" \\\\ \\u000a\u{e4}\"}\n"
+            "{\"error\":\"a \\\"b\\\" \\\\ \\n\u{e4}\"}\n"
         );
     }
 

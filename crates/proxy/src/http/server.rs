@@ -9,6 +9,7 @@ use super::peer::Peer;
 use super::socket_file::SocketFile;
 use super::stream::Answer;
 use super::wire::{Stop, Waited};
+use crate::lock::locked;
 use bpfsmith_uapi::Errno;
 use nix::poll::PollFlags;
 use std::fmt;
@@ -367,7 +368,7 @@ fn accept_all(shared: &Arc<Shared>, bound: &Bound) {
 impl Shared {
     fn places(&self) -> MutexGuard<'_, Places> {
         // A count is right even if somebody panicked.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.places)
     }
 }
 

@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(frame.paint(&rows(&["a"]), SIZE, shown), "\x1b[2;1H\x1b[K");
         // A full line has nothing behind it, and a row below the window is not shown.
         let long = frame.paint(&rows(&["a", "", "abcdefg", "no"]), SIZE, shown);
-        assert_eq!(long, "\x1b[3;1Habcde");
+        assert_eq!(long, "\x1b[3;1Habcd…");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! a process that starts threads earlier blocks the signals in them.
 
 use super::error::{Error, Result, io, refused};
+use crate::lock::locked;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
@@ -18,7 +19,7 @@ use nix::unistd::Pid;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -85,12 +86,12 @@ struct State {
 static HELD: Mutex<Option<Arc<Terminal>>> = Mutex::new(None);
 
 fn held() -> MutexGuard<'static, Option<Arc<Terminal>>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&HELD)
 }
 
 impl Terminal {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
     /// For who must not wait for ever: a thread may be stuck writing to a terminal that takes nothing.

@@ -191,11 +191,14 @@ impl Row {
         self.spans.iter().map(|span| text::width(&span.text)).sum()
     }
 
-    /// What is written for it in a window of so many columns, and how many of them that takes.
+    /// What is written for it in a window of so many columns, and how many of them that takes. What does not fit ends
+    /// with `…`.
     pub(crate) fn write(&self, columns: usize, colours: Colours) -> (String, usize) {
         let (mut out, mut used) = (String::new(), 0);
+        let is_cut = text::width(self.bare().trim_end()) > columns;
+        let room = columns - usize::from(is_cut && columns > 0);
         for span in &self.spans {
-            let (text, width) = text::clip(&span.text, columns - used);
+            let (text, width) = text::clip(&span.text, room - used);
             let whole = width == text::width(&span.text);
             if !text.is_empty() {
                 span.style.write(colours, &mut out);
@@ -208,6 +211,10 @@ impl Row {
             if !whole {
                 break;
             }
+        }
+        if room < columns {
+            out.push('…');
+            used += 1;
         }
         (out, used)
     }
@@ -224,10 +231,11 @@ mod tests {
         assert_eq!(row.width(), 9);
         for (columns, shown) in [
             (0, ""),
-            (1, "a"),
-            (3, "ab"),
-            (4, "ab日"),
-            (8, "ab日本語"),
+            (1, "…"),
+            (3, "ab…"),
+            (4, "ab…"),
+            (5, "ab日…"),
+            (8, "ab日本…"),
             (9, "ab日本語x"),
         ] {
             assert_eq!(row.write(columns, Colours::Shown).0, shown, "{columns}");

@@ -5,6 +5,8 @@ use crate::terminal::{Row, Style, plain, width};
 /// A head, and rows below it.
 pub(super) struct Grid {
     head: Vec<String>,
+    /// Columns whose cells end below each other.
+    right: Vec<bool>,
     rows: Vec<(Style, Vec<String>)>,
 }
 
@@ -12,9 +14,12 @@ pub(super) struct Grid {
 const WIDEST: usize = 48;
 
 impl Grid {
+    /// A name that begins with `>` is that of a column of numbers: they end below each other.
     pub(super) fn new(head: &[&str]) -> Grid {
+        let names = head.iter().map(|it| it.trim_start_matches('>').to_owned());
         Grid {
-            head: head.iter().map(|it| (*it).to_owned()).collect(),
+            head: names.collect(),
+            right: head.iter().map(|it| it.starts_with('>')).collect(),
             rows: Vec::new(),
         }
     }
@@ -37,9 +42,15 @@ impl Grid {
             })
             .collect();
         let line = |style: Style, cells: &[String]| {
-            let cells = cells.iter().zip(&widths);
-            cells.fold(Row::new(), |row, (cell, width)| {
-                row.column(style, cell, *width).text("  ")
+            let cells = cells.iter().zip(&widths).zip(&self.right);
+            cells.fold(Row::new(), |row, ((cell, columns), is_right)| {
+                let blanks = if *is_right {
+                    columns.saturating_sub(width(cell))
+                } else {
+                    0
+                };
+                let row = row.text(" ".repeat(blanks));
+                row.column(style, cell, columns - blanks).text("  ")
             })
         };
         let head = line(Style::PLAIN.bold(), &self.head);

@@ -14,7 +14,7 @@ fn sight(forwarded: u64, opened: u64, no_route: u64, back: u64) -> Sight {
     );
     let sums = |name: &str| {
         format!(
-            r#"{{"connections":7,"sums":[{{"name":"{name}","connections":7,
+            r#"{{"connections":7,"open":6,"sums":[{{"name":"{name}","connections":7,"open":6,
             "there":{{"packets":1,"bytes":1000}},"back":{{"packets":1,"bytes":{back}}}}}]}}"#
         )
     };

@@ -5,6 +5,7 @@ use crate::rig::support::world::{LIMIT, World};
 use crate::rig::{Daemon, PROGRAM, SERVED, asked, at, items, number, target, text};
 use bpfsmith_config::json;
 use bpfsmith_gate::{deadline, needs};
+use bpfsmith_proxy::http::{Client, Method};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -59,6 +60,51 @@ fn connections_are_found() {
     assert_eq!(text(found, &["proxy"]), "web");
     assert!(number(found, &["there", "bytes"]) > 5000);
     assert!(number(found, &["back", "bytes"]) > 5000);
+    // The oldest is the first, where nobody says otherwise.
+    let oldest = text(&all[0], &["client"]);
+    assert_eq!(oldest, local);
+    // One alone, by its addresses: as a command, and as a request.
+    let service = asked(80).to_string();
+    let this = [
+        "--protocol",
+        "tcp",
+        "--client",
+        &local,
+        "--service",
+        &service,
+    ];
+    assert_eq!(one(&this), local);
+    let there = number(found, &["there", "bytes"]);
+    let client = Client::unix(daemon.socket());
+    let of = |service: &str| {
+        let path = format!("/v1/connections/tcp/{local}/{service}");
+        let reply = client.request(Method::GET, &path, b"").unwrap();
+        let body = String::from_utf8(reply.body.clone()).unwrap();
+        (reply.status, json::read(body.trim()).unwrap())
+    };
+    let (status, answer) = of(&service);
+    assert_eq!(status, 200, "{answer:?}");
+    assert_eq!(text(&answer, &["client"]), local);
+    assert_eq!(number(&answer, &["there", "bytes"]), there);
+    let (status, answer) = of("10.99.0.1:82");
+    assert_eq!(status, 404, "{answer:?}");
+    assert!(text(&answer, &["error"]).contains(&local), "{answer:?}");
+    assert_eq!(of("10.99.0.1").0, 400);
+    assert_eq!(daemon.conns(&["--service", "10.99.0.1"]).len(), 3);
+    assert_eq!(daemon.conns(&["--protocol", "udp"]).len(), 0);
+    let listeners = daemon.json(&["conns", "--by", "listener"]);
+    let sums = items(at(&listeners, &["sums"]));
+    let sums = sums
+        .iter()
+        .map(|it| (text(it, &["name"]), number(it, &["connections"])));
+    let sums: Vec<_> = sums.collect();
+    assert_eq!(
+        sums,
+        [
+            ("0.0.0.0:80/tcp", 2),
+            ("0.0.0.0:81/tcp", 1)
+        ]
+    );
     let sources = daemon.json(&["conns", "--by", "source"]);
     assert_eq!(items(at(&sources, &["sums"])).len(), 2, "{sources:?}");
     assert_eq!(daemon.conns(&["--state", "closed"]).len(), 0);
@@ -72,6 +118,14 @@ fn connections_are_found() {
     }
     let shown = daemon.target("web", &target(0)).unwrap();
     assert_eq!(number(&shown, &["connections"]), 2);
+    // What is over is remembered, but not open.
+    first.end().unwrap();
+    deadline(LIMIT, || {
+        (daemon.conns(&["--open"]).len() == 2).then_some(())
+    });
+    assert_eq!(daemon.conns(&[]).len(), 3);
+    let said = daemon.ok(&["conns"]);
+    assert!(said.ends_with("\n3 connections, 2 open\n"), "{said}");
 }
 
 /// Events come as they happen, as JSON and as text, and those alone that are asked for.

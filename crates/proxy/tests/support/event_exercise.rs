@@ -9,12 +9,15 @@ use bpfsmith_proxy::access_log;
 use bpfsmith_proxy::feed::{Sink, Told};
 use bpfsmith_proxy::metrics::Tally;
 use bpfsmith_proxy::{show, status};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of a record.
 pub(crate) const SIZE: usize = size_of::<Record>();
+
+/// Where the proxy listens.
+const LISTENER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 443);
 
 /// Its ticks are whole nanoseconds, so that times can be turned back into them.
 const CLOCK: Clock = Clock::new(250);
@@ -40,6 +43,7 @@ pub(crate) fn ask(bytes: &[u8]) -> bool {
             tell(&Told {
                 read,
                 proxy: proxy.map(Arc::from),
+                listener: proxy.is_some().then_some(LISTENER),
                 event,
             });
         }
@@ -109,9 +113,13 @@ fn put_flow(put: &mut impl FnMut(u16, &[u8]), flow: &Flow) {
     let listener = flow.listener.unwrap_or(u16::MAX);
     put(Record::listener.offset, &listener.to_ne_bytes());
     put(Record::backend.offset, &flow.backend.0.to_ne_bytes());
-    let age = flow.age.as_millis() / 4;
-    let age = u32::try_from(age).expect("it was a number of 32 bits");
-    put(Record::age.offset, &age.to_ne_bytes());
+    for (field, time) in [
+        (Record::age, flow.age),
+        (Record::idle, flow.idle),
+    ] {
+        let ticks = u32::try_from(time.as_millis() / 4).expect("it was a number of 32 bits");
+        put(field.offset, &ticks.to_ne_bytes());
+    }
     put(Record::source.offset, &address(flow.source));
     put(Record::target.offset, &address(flow.target));
     put(Record::rewritten.offset, &ports(flow.source, flow.target));

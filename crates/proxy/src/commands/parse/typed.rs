@@ -137,16 +137,17 @@ fn run(given: &Given) -> Result<Run> {
 }
 
 fn conns(given: &Given) -> Result<Conns> {
+    let peer = |it: &str| table::peer(it).map(|(address, port)| Peer { address, port });
+    let client = given.one("--client", table::client)?;
     let conns = Conns {
-        client: given.one("--client", |it| match it.parse().ok()? {
-            Source::Prefix(address, bits) => Some(Prefix { address, bits }),
-            Source::Host(_) => None,
-        })?,
-        target: given.one("--target", |it| {
-            table::peer(it).map(|(address, port)| Peer { address, port })
-        })?,
+        protocol: given.one("--protocol", Word::of)?,
+        client: client.map(|(address, bits, _)| Prefix { address, bits }),
+        client_port: client.and_then(|(.., port)| port),
+        service: given.one("--service", peer)?,
+        target: given.one("--target", peer)?,
         proxy: given.one("--proxy", text)?,
         state: given.one("--state", Word::of)?,
+        is_open: given.has("--open"),
         sort: given.one("--sort", Sort::of)?,
         by: given.one("--by", By::of)?,
         limit: given.one("--limit", number)?,

@@ -1,7 +1,7 @@
 //! Commands that look.
 
 use super::{Kind, Opt, Section, Spec};
-use crate::commands::words::{By, EVENTS, Exit, Names, STATES, Sort};
+use crate::commands::words::{By, EVENTS, Exit, Names, PROTOCOLS, STATES, Sort};
 
 const ASK: &[Exit] = &[
     Exit::Done,
@@ -76,10 +76,22 @@ are put together, and each line has a sum.",
         operands: &[],
         options: &[
             Opt::value(
+                "--protocol",
+                "PROTOCOL",
+                Kind::Words(PROTOCOLS),
+                "only those of tcp or udp",
+            ),
+            Opt::value(
                 "--client",
                 "PREFIX",
-                Kind::Prefix,
-                "only those of clients whose addresses begin so",
+                Kind::Client,
+                "only those of clients whose addresses begin so; with a port, only those from it",
+            ),
+            Opt::value(
+                "--service",
+                "ADDRESS",
+                Kind::Peer,
+                "only those to this address that clients ask for; without a port, at any of its ports",
             ),
             Opt::value(
                 "--target",
@@ -94,6 +106,10 @@ are put together, and each line has a sum.",
                 Kind::Words(STATES),
                 "only those that stand so: opening, established, closing, closed or reset",
             ),
+            Opt::flag(
+                "--open",
+                "only those that are not over: closed and reset ones are remembered for a while",
+            ),
             Opt::value(
                 "--sort",
                 "KEY",
@@ -106,7 +122,7 @@ are put together, and each line has a sum.",
                 "--by",
                 "WHAT",
                 Kind::Words(By::WORDS),
-                "a line for each source, target or proxy, not for each connection",
+                "a line for each source, target, proxy or listener, not for each connection",
             )
             .short('b'),
             Opt::value(
@@ -128,6 +144,10 @@ are put together, and each line has a sum.",
             ),
             ("conns --sort bytes --limit 10", "the ten largest"),
             ("conns --by source --json", "who has how many"),
+            (
+                "conns --protocol tcp --client 10.0.0.7:40000 --service 192.0.2.80:80",
+                "one connection, which alone is looked for",
+            ),
         ],
         exits: ASK,
     },
@@ -139,6 +159,9 @@ are put together, and each line has a sum.",
 Prints events of connections: a connection is new, it is closed, it lives still, or a packet that would begin one \
 was refused and why. Without `--follow` it prints the last ones that the daemon remembers. New, closed and \
 periodic events come only where the configuration says `events = true`, or after `set settings.events true`.\n\
+\n\
+A connection that ended is told of when it is forgotten, which `settings.timeouts` says; how long it lasted is \
+counted up to its last packet. Times are UTC.\n\
 \n\
 Who reads too slowly loses events, and is told how many.",
         usage: &[],
