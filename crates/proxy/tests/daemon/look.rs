@@ -35,6 +35,8 @@ fn connections_are_found() {
     let daemon = Daemon::start(&world, CONFIG);
     let node = |number: usize| &world.clients[number].node;
     let mut first = Session::open(node(0), asked(80)).unwrap();
+    // Ages are as exact as the kernel's ticks.
+    std::thread::sleep(std::time::Duration::from_millis(100));
     let _second = Session::open(node(1), asked(80)).unwrap();
     let _third = Session::open(node(1), asked(81)).unwrap();
     first.echo(&[7; 5000]).unwrap();
