@@ -229,6 +229,8 @@ impl Lane<'_> {
             jset(R1, APART, uncounted),
             self.count_out(FLOW.at(0)),
             bind(uncounted),
+            addr(R1, other),
+            self.is_its(taken),
             self.tell_end(other, back),
             // As long as its answers are there, they are this packet's to take out.
             load(R2, back.u64(0)),

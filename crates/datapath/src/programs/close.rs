@@ -162,6 +162,7 @@ impl Lane<'_> {
         let (answers, both, last) = (label("answers"), label("both"), label("last"));
         let (foreign, known) = (label("foreign"), label("known"));
         let (side, back) = (slot::<u64>("side"), slot::<u64>("back"));
+        let leaving = self.context.exits.drop(Reason::Leaving);
         code![
             bind(self.reopen),
             partner(self, other, FLOW.at(0)),
@@ -187,8 +188,12 @@ impl Lane<'_> {
             load(R2, side.u64(0)),
             R2.ne(0).then(addr(R1, other)),
             self.kept(),
-            jne(R0, FLOW, self.context.exits.drop(Reason::Leaving)),
+            jne(R0, FLOW, leaving),
             self.take_out(),
+            addr(R1, self.key),
+            load(R2, side.u64(0)),
+            R2.ne(0).then(addr(R1, other)),
+            self.is_its(leaving),
             load(R1, side.u64(0)),
             R1.eq(0)
                 .then(self.tell_end(self.key, back))
@@ -241,6 +246,27 @@ impl Lane<'_> {
             jset(R1, APART, uncounted),
             self.count_out(FLOW.at(0)),
             bind(uncounted),
+        ]
+    }
+
+    /// The flow at FLOW has just become this one's to take out, and should have the key at R1: goes on if it has.
+    /// Somebody else may have taken that one out since it was looked at, and its place be another's by now, which
+    /// is given back: jumps to `other`. Clobbers R0 to R5.
+    ///
+    /// The entry is kept once more: one that makes no room any more has a tag that nobody but its owner changes, so
+    /// that it can be erased for certain.
+    pub(super) fn is_its(&self, other: Label) -> Code {
+        let its = label("its");
+        code![
+            self.kept(),
+            jeq(R0, FLOW, its),
+            mov(W1, !Word::OUTSIDE),
+            fetch_and(FLOW.get(self.fields.word), R1),
+            mov(R2, R1),
+            and(R2, APART),
+            R2.eq(Word::OUTSIDE).then(self.count_in(FLOW.at(0))),
+            ja(other),
+            bind(its),
         ]
     }
 

@@ -291,7 +291,7 @@ impl Lane<'_> {
 
     /// Takes the flow at FLOW out, with its answers in `back`. Clobbers R0 to R5.
     fn take_away(&self, other: Slot, back: Slot, next: Label) -> Code {
-        let (old, counted) = (slot::<u64>("old"), label("counted"));
+        let (ours, counted) = (label("ours"), label("counted"));
         let word = FLOW.get(self.fields.word);
         code![
             self.keep(self.key),
@@ -304,14 +304,16 @@ impl Lane<'_> {
                 fetch_or(word, R2),
                 and(R2, Word::LEFT),
                 jeq(R2, 0, next),
+                ja(ours),
             ]),
-            store(old.u64(0), R1),
-            one_more(Tally::removed),
-            self.tell_end(self.key, back),
-            load(R1, old.u64(0)),
             jset(R1, APART, counted),
             self.count_out(FLOW.at(0)),
             bind(counted),
+            addr(R1, self.key),
+            self.is_its(next),
+            bind(ours),
+            one_more(Tally::removed),
+            self.tell_end(self.key, back),
             // Answers first: as long as one direction is there, nobody gets its tuple.
             load(R1, back.u64(0)),
             R1.ne(0).then(self.erase(other)),
