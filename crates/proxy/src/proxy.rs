@@ -1,39 +1,36 @@
 //! [`Proxy`]: the whole of it, as a library.
 
+mod report;
+mod shared;
+
 use crate::commands::words::By;
 use crate::dns::{Names, Resolver};
 use crate::error::{Error, Result};
 use crate::feed::{Feed, Sink, Subscription, Told};
 pub use crate::filter::{Filter, Key, Named};
-use crate::health::{Checks, Failure, State};
+use crate::health::Checks;
 use crate::keeper::{Keeper, Turn};
 use crate::listing::{self, Sum};
-use crate::lock::locked;
-use crate::memory::{Memory, Unsaved, mark};
+use crate::memory::{Memory, mark};
 use crate::plan::{self, Target, World};
 use crate::powerless;
-use crate::status::{self, Status};
-use bpfsmith_config::desired::{Desired, Health};
+use crate::status::Status;
+use bpfsmith_config::desired::Desired;
 use bpfsmith_config::edit::{Document, EditError, Effect};
 use bpfsmith_datapath::connections;
 use bpfsmith_datapath::event::Kind;
 use bpfsmith_datapath::events::Events;
 use bpfsmith_datapath::pins::Pins;
+use shared::{Kept, Shared, Wake, changed, hosts, told};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a name may take to be resolved when a configuration is applied.
 const RESOLVE: Duration = Duration::from_secs(10);
-
-/// How often somebody looks whether devices are where they were.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// What failed is tried again after this time.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// A reverse proxy at work.
 ///
@@ -56,94 +53,6 @@ pub enum Life {
     /// Until it is detached, or the machine ends: under the names of `settings.pins`, which the next [`Proxy`] goes on
     /// with. Linux 6.6.
     Kernel,
-}
-
-/// Why everything is looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wake {
-    /// A name or a target has changed.
-    Changed,
-    /// Something is due at another time.
-    Due,
-    /// Nothing is to be looked at any more.
-    Over,
-}
-
-#[derive(Debug)]
-struct Shared {
-    kept: Mutex<Kept>,
-    names: Names,
-    checks: Checks,
-    feed: Feed,
-    begun: Instant,
-}
-
-/// What one thread changes at a time.
-#[derive(Debug)]
-struct Kept {
-    document: Document,
-    /// The mark of the configuration that was given or saved last.
-    given: u64,
-    keeper: Keeper,
-    drained: BTreeSet<Target>,
-    /// Where the next process finds what this one was asked for.
-    pins: Option<Pins>,
-    /// What it finds there.
-    remembered: Memory,
-    /// What became of what an earlier process was asked for, if that is not done.
-    note: Option<String>,
-    /// Why what was asked for would not outlive this process, if that is so.
-    forgetful: Option<String>,
-    /// Why names or checks could not be followed, if that is so.
-    failure: Option<String>,
-}
-
-impl Kept {
-    /// Groups are called otherwise from now on.
-    fn rename(&mut self, renamed: &[(String, String)]) {
-        let drained = std::mem::take(&mut self.drained).into_iter();
-        let drained = drained.map(|target| {
-            let now = renamed.iter().find(|(before, _)| *before == target.group);
-            match now {
-                Some((_, group)) => Target {
-                    group: group.clone(),
-                    ..target
-                },
-                None => target,
-            }
-        });
-        self.drained = drained.collect();
-    }
-
-    /// Whether it has been changed since it was given or saved.
-    fn is_unsaved(&self) -> bool {
-        mark(self.document.text()) != self.given
-    }
-
-    /// The next process goes on with what this one was asked for.
-    fn remember(&mut self) {
-        let Some(pins) = &self.pins else { return };
-        let memory = Memory {
-            drained: self.drained.clone(),
-            unsaved: self.is_unsaved().then(|| Unsaved {
-                of: self.given,
-                text: self.document.text().to_owned(),
-            }),
-        };
-        if memory == self.remembered {
-            return;
-        }
-        // What was asked for is done: that somebody else would not know of it is told, and no failure.
-        self.forgetful = match pins.remember(memory.text().as_bytes()) {
-            Ok(()) => {
-                self.remembered = memory;
-                None
-            }
-            Err(error) => Some(format!(
-                "a proxy that is started anew will not know what is drained, and of changes that are not saved: {error}"
-            )),
-        };
-    }
 }
 
 impl Proxy {
@@ -485,280 +394,4 @@ impl Drop for Proxy {
             let _ = refresher.join();
         }
     }
-}
-
-fn changed(wake: &Mutex<Sender<Wake>>) {
-    let wake = locked(wake);
-    // Nobody listens any more when the proxy ends.
-    let _ = wake.send(Wake::Changed);
-}
-
-/// The events that a configuration wants: all, or those that are counted, or those that are written down.
-const fn told(desired: &Desired) -> &'static [Kind] {
-    let settings = &desired.settings;
-    match (settings.events, settings.metrics, &settings.access_log) {
-        (true, ..) => Kind::ALL,
-        (false, Some(_), _) => &[Kind::New, Kind::Closed, Kind::Refused],
-        (false, None, Some(_)) => &[Kind::Closed],
-        (false, None, None) => &[],
-    }
-}
-
-/// The addresses that names have.
-fn hosts(names: &Names) -> BTreeMap<String, BTreeSet<IpAddr>> {
-    let known = names.known().into_iter();
-    known.map(|(name, known)| (name, known.addresses)).collect()
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        // Each change of it is one step: who panicked left it whole.
-        locked(&self.kept)
-    }
-
-    fn world(&self, kept: &Kept, desired: &Desired) -> World {
-        let hosts = hosts(&self.names);
-        // Who is not to be checked any more has a standing until it is so.
-        let checked = checked(desired, &hosts);
-        let standings = self.checks.standings().into_iter();
-        let standings = standings.filter(|(target, _)| checked.contains_key(target));
-        let shares = standings.map(|(target, view)| {
-            let share = match view.state {
-                State::Down => 0,
-                State::Unknown | State::Up => view.share,
-            };
-            (target, share)
-        });
-        let is_there = |target: &&Target| desired.group(&target.group).is_some();
-        World {
-            shares: shares.collect(),
-            hosts,
-            drained: kept.drained.iter().filter(is_there).cloned().collect(),
-            ..World::default()
-        }
-    }
-
-    /// Looks at the world again.
-    fn turn(&self, kept: &mut Kept) -> Result<Turn> {
-        let desired = Arc::clone(kept.keeper.desired());
-        let world = self.world(kept, &desired);
-        kept.keeper.turn(desired, world)
-    }
-
-    /// Names and targets are followed as the present configuration has them.
-    fn follow(&self, kept: &Kept) {
-        let desired = kept.keeper.desired();
-        self.names.set(plan::hosts(desired));
-        self.checks.set(checked(desired, &hosts(&self.names)));
-        self.feed.name(&kept.keeper.plan().listeners);
-    }
-
-    /// Follows names, checks and devices, and ends what backends that leave still have, until it is over.
-    fn refresh_when(&self, woken: &Receiver<Wake>) {
-        let mut again: Option<Instant> = None;
-        loop {
-            let due = self.lock().keeper.due();
-            let now = Instant::now();
-            let due = due.map_or(LOOK, |due| due.saturating_duration_since(now));
-            let first = woken.recv_timeout(due.min(LOOK));
-            // One look is for all that has changed until now.
-            let wakes: Vec<Wake> = first.into_iter().chain(woken.try_iter()).collect();
-            if wakes.contains(&Wake::Over) || first == Err(RecvTimeoutError::Disconnected) {
-                return;
-            }
-            let mut kept = self.lock();
-            let done = kept.keeper.end_leaving();
-            let is_again = again.is_some_and(|again| again <= Instant::now());
-            let has_moved = match again {
-                None => kept.keeper.has_moved(),
-                Some(_) => Ok(is_again),
-            };
-            let done = done.and(has_moved).and_then(|has_moved| {
-                let is_other = has_moved || wakes.contains(&Wake::Changed);
-                if is_other {
-                    let turned = self.turn(&mut kept);
-                    let desired = kept.keeper.desired();
-                    self.checks.set(checked(desired, &hosts(&self.names)));
-                    self.feed.name(&kept.keeper.plan().listeners);
-                    turned?;
-                }
-                Ok(is_other)
-            });
-            match done {
-                Ok(true) => (kept.failure, again) = (None, None),
-                Ok(false) => {}
-                Err(error) => {
-                    kept.failure = Some(error.to_string());
-                    again = Some(Instant::now() + AGAIN);
-                }
-            }
-        }
-    }
-
-    fn status(&self) -> Result<Status> {
-        let kept = self.lock();
-        let keeper = &kept.keeper;
-        let attached = keeper.attached();
-        let devices = attached.choices().iter().map(|choice| status::Device {
-            name: choice.name.clone(),
-            choice: choice.to_string(),
-        });
-        let notes = attached.notes().iter().map(ToString::to_string);
-        let unsaved = kept.is_unsaved().then(|| {
-            "the configuration has changes that are not saved: save keeps them, reload takes them back".to_owned()
-        });
-        let told = [
-            &kept.note,
-            &kept.forgetful,
-            &kept.failure,
-        ];
-        let told = told.into_iter().flatten().cloned();
-        let failures = unsaved.into_iter().chain(told);
-        let failures = failures.chain(self.feed.failure());
-        let counters = keeper.generation().counters()?.into_iter();
-        Ok(Status {
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            uptime: self.begun.elapsed(),
-            generation: keeper.turns(),
-            devices: devices.collect(),
-            notes: notes
-                .chain(moved(keeper))
-                .chain(failures)
-                .chain(self.unanswered())
-                .chain(room(keeper))
-                .collect(),
-            leaving: leaving(keeper)?,
-            proxies: proxies(keeper),
-            groups: self.groups(&kept)?,
-            counters: counters
-                .map(|(reason, count)| (reason.name(), count))
-                .collect(),
-            events: self.feed.reading(),
-        })
-    }
-
-    /// Names whose addresses are of before.
-    fn unanswered(&self) -> impl Iterator<Item = String> {
-        let known = self.names.known().into_iter();
-        known.filter_map(|(name, known)| known.error.map(|error| format!("{name}: {error}")))
-    }
-
-    fn groups(&self, kept: &Kept) -> Result<Vec<status::Group>> {
-        let keeper = &kept.keeper;
-        let standings = self.checks.standings();
-        let mut groups = Vec::new();
-        for group in &keeper.desired().groups {
-            let mut targets = Vec::new();
-            for (target, aim) in &keeper.plan().targets {
-                if target.group != group.name {
-                    continue;
-                }
-                let view = standings.get(target);
-                let state = match view.map(|view| view.state) {
-                    _ if kept.drained.contains(target) => "drained",
-                    None => "unchecked",
-                    Some(State::Unknown) => "unknown",
-                    Some(State::Up) => "up",
-                    Some(State::Down) => "down",
-                };
-                targets.push(status::Target {
-                    address: target.address,
-                    weight: aim.weight,
-                    share: aim.share,
-                    state,
-                    last: view.and_then(|view| view.last.as_ref()).map(heard),
-                    connections: keeper.generation().flows_of(aim.backend)?,
-                });
-            }
-            groups.push(status::Group {
-                name: group.name.clone(),
-                algorithm: group.algorithm.word(),
-                nat: group.nat.word(),
-                is_desperate: keeper.plan().desperate.contains(&group.name),
-                targets,
-            });
-        }
-        Ok(groups)
-    }
-}
-
-fn proxies(keeper: &Keeper) -> Vec<status::Listeners> {
-    let mut places: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-    for listening in keeper.plan().listeners.values() {
-        let place = (listening.address, listening.protocol);
-        places.entry(&listening.proxy).or_default().push(place);
-    }
-    let proxies = keeper.desired().proxies.iter();
-    let proxies = proxies.map(|proxy| status::Listeners {
-        name: proxy.name.clone(),
-        places: places.remove(proxy.name.as_str()).unwrap_or_default(),
-        group: proxy.group.clone(),
-        routes: proxy.routes.iter().map(|route| route.sources.len()).sum(),
-    });
-    proxies.collect()
-}
-
-/// Devices that are not where they were.
-fn moved(keeper: &Keeper) -> impl Iterator<Item = String> + '_ {
-    let gone = keeper.plan().absent.iter();
-    let gone = gone.map(|name| format!("{name} is gone: it gets programs when it is back"));
-    let renamed = keeper.world().renamed.iter();
-    gone.chain(renamed.map(|(name, now)| {
-        format!(
-            "{name} is called {now} now, and keeps its programs: name it so in the configuration"
-        )
-    }))
-}
-
-/// That there is another room for flows than is wanted, if that is so: it is as large as it was made.
-fn room(keeper: &Keeper) -> Option<String> {
-    let (wanted, there) = (
-        keeper.plan().config.room.flows,
-        keeper.generation().shape().room.flows,
-    );
-    (wanted != there).then(|| {
-        format!("there is room for {there} flows, not for {wanted}: that changes when the proxy is detached and run again")
-    })
-}
-
-/// What was heard of a target.
-fn heard(last: &std::result::Result<Duration, Failure>) -> String {
-    match last {
-        Ok(time) => format!("answered in {:.1} ms", time.as_secs_f64() * 1000.0),
-        Err(failure) => failure.to_string(),
-    }
-}
-
-/// Backends that get no connections any more, and still have some.
-fn leaving(keeper: &Keeper) -> Result<Vec<status::Leaving>> {
-    let mut all = Vec::new();
-    for (backend, left) in keeper.leaving() {
-        let connections = keeper.generation().flows_of(backend)?;
-        let Some(address) = keeper.address(backend).filter(|_| connections > 0) else {
-            continue;
-        };
-        all.push(status::Leaving {
-            address,
-            connections,
-            left,
-        });
-    }
-    Ok(all)
-}
-
-/// The targets that are asked whether they live, and how.
-fn checked(
-    desired: &Desired,
-    hosts: &BTreeMap<String, BTreeSet<IpAddr>>,
-) -> BTreeMap<Target, Health> {
-    let groups = desired.groups.iter();
-    let groups = groups.filter_map(|group| group.health.as_ref().map(|health| (group, health)));
-    let targets = groups.flat_map(|(group, health)| {
-        plan::targets(group, hosts).into_keys().map(|address| {
-            let group = group.name.clone();
-            (Target { group, address }, health.clone())
-        })
-    });
-    targets.collect()
 }
