@@ -28,7 +28,8 @@ pub struct Daemon {
     path: Option<PathBuf>,
     /// What the file said when it was read or written last.
     known: Mutex<String>,
-    /// Whoever changes something has it until all has changed.
+    /// Whoever changes the configuration has it until all has changed.
+    changing: Mutex<()>,
     log: Mutex<Option<Log>>,
     /// What the settings were at the beginning: some of them are of the process.
     begun: Settings,
@@ -116,6 +117,7 @@ impl Daemon {
             tally,
             path: Some(path.to_owned()),
             known: Mutex::new(text),
+            changing: Mutex::new(()),
             log: Mutex::new(log),
             begun,
             waiting: Mutex::default(),
@@ -202,19 +204,19 @@ impl Daemon {
         &self,
         change: impl FnOnce(&mut dyn FnMut(&Desired) -> Result<Other>) -> Result<(Turn, Other)>,
     ) -> Result<Turn> {
-        let mut log = self.log();
+        let _one = locked(&self.changing);
         let mut waiting = Vec::new();
         let (turn, other) = change(&mut |desired| {
             waiting = waits(&self.begun, &desired.settings);
-            other_log(log.as_ref(), desired)
+            other_log(self.log().as_ref(), desired)
         })?;
         *locked(&self.waiting) = waiting;
         match other {
             Other::Same => {}
-            Other::None => *log = None,
+            Other::None => *self.log() = None,
             Other::Opened(opened, writer) => {
                 self.proxy.add_sink(writer);
-                *log = Some(opened);
+                *self.log() = Some(opened);
             }
         }
         Ok(turn)

@@ -11,6 +11,7 @@ pub use crate::filter::{Filter, Key, Named};
 use crate::health::Checks;
 use crate::keeper::{Keeper, Turn};
 use crate::listing::{self, Sum};
+use crate::lock::locked;
 use crate::memory::{Memory, mark};
 use crate::plan::{self, Target, World};
 use crate::powerless;
@@ -114,6 +115,7 @@ impl Proxy {
                 forgetful: None,
                 failure: None,
             }),
+            changing: Mutex::new(()),
             names,
             checks,
             feed,
@@ -202,16 +204,18 @@ impl Proxy {
         edit: impl FnOnce(&mut Document) -> std::result::Result<Effect, EditError>,
         prepare: impl FnOnce(&Desired) -> Result<T>,
     ) -> Result<(Turn, T)> {
-        let mut kept = self.shared.lock();
-        let mut document = kept.document.clone();
+        // Names may take long: whoever only asks, and what is due, does not wait for them.
+        let _one = locked(&self.shared.changing);
+        let mut document = self.document();
         let effect = edit(&mut document)?;
         let desired = document.wanted();
         let prepared = prepare(&desired)?;
-        let hosts_before = plan::hosts(kept.keeper.desired());
-        let told_before = told(kept.keeper.desired());
         self.shared
             .names
             .resolve_all(&plan::hosts(&desired), RESOLVE);
+        let mut kept = self.shared.lock();
+        let hosts_before = plan::hosts(kept.keeper.desired());
+        let told_before = told(kept.keeper.desired());
         let drained_before = kept.drained.clone();
         kept.rename(&effect.renamed);
         let world = self.shared.world(&kept, &desired);

@@ -32,6 +32,9 @@ fn name() -> impl Strategy<Value = String> {
         "[a-z][a-z0-9-]{0,8}",
         "[\\PC&&[^\u{7f}-\u{9f}]]{1,6}"
     ]
+    .prop_filter("a place in a path", |name| {
+        !matches!(name.as_str(), "." | "..")
+    })
 }
 
 fn host() -> impl Strategy<Value = String> {

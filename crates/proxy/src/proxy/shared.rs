@@ -38,6 +38,8 @@ pub(super) enum Wake {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) kept: Mutex<Kept>,
+    /// Who changes the configuration, one at a time: taken before the other.
+    pub(super) changing: Mutex<()>,
     pub(super) names: Names,
     pub(super) checks: Checks,
     pub(super) feed: Feed,

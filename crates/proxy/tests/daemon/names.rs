@@ -9,10 +9,13 @@ use bpfsmith_gate::{deadline, needs};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 const CONFIG: &str = "port = 80\ntargets = [\"web.test:8080\"]\n";
+
+/// Nobody ever says where it is.
+const SILENT: &str = "silent.test";
 
 /// A file in the place of another, for this thread's mount namespace alone: a [`Daemon`] has made it its own.
 struct Placed(&'static str);
@@ -55,6 +58,9 @@ fn serve(world: &World, says: &Arc<Mutex<Say>>) -> Server {
     let start = || {
         Server::at("127.0.0.1:53".parse().unwrap(), move |asked| {
             let reply = Reply::to(&asked.question);
+            if asked.host == SILENT {
+                return Vec::new();
+            }
             let reply = match *says.lock().unwrap() {
                 Say::Address(it) if asked.question.family.has(it) => {
                     reply.address(&asked.host, 1, it)
@@ -122,4 +128,41 @@ fn names_are_followed() {
     assert!(said.contains("lost.test"), "{said}");
     assert_eq!(who(client, asked(80)), "b0");
     assert!(daemon.target("proxy", &target(0)).is_some());
+}
+
+/// Whoever waits for a name keeps nobody else from asking, and from draining.
+#[test]
+fn nobody_waits_for_the_names_of_others() {
+    needs!(NetNs, Veth, Tcx, Bpffs);
+    let world = World::new(1, 2);
+    let _servers = world.serve(SERVED);
+    let config = "port = 80\ntargets = [\"10.20.0.2:8080\", \"10.20.1.2:8080\"]\n";
+    let mut daemon = Daemon::prepare(&world, config);
+    let files = ["resolv.conf", "hosts"].map(|name| daemon.dir().join(name));
+    fs::write(&files[0], "nameserver 127.0.0.1\n").unwrap();
+    fs::write(&files[1], "").unwrap();
+    let _placed = [
+        Placed::new(&files[0], "/etc/resolv.conf"),
+        Placed::new(&files[1], "/etc/hosts"),
+    ];
+    let server = serve(&world, &Arc::new(Mutex::new(backend(0))));
+    daemon.restart();
+    let place = format!("{SILENT}:8080");
+    let mut command = daemon.command();
+    command
+        .args(["target", "add", "proxy", &place])
+        .stderr(Stdio::piped());
+    let mut waits = daemon.at_home(|| command.spawn()).unwrap();
+    deadline(LIMIT, || {
+        let is_asked = server.asked().iter().any(|it| it.host == SILENT);
+        is_asked.then_some(())
+    });
+    daemon.ok(&["drain", &target(0)]);
+    assert_eq!(who(&world.client().node, asked(80)), "b1");
+    daemon.ok(&["status"]);
+    assert!(waits.try_wait().unwrap().is_none(), "it waits no more");
+    let output = waits.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains(SILENT), "{said}");
 }
