@@ -93,25 +93,18 @@ impl Daemon {
         let text = contents(path)?;
         let document = parse(path, &text)?;
         let tally = Tally::default();
-        let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(tally.clone())];
         let mut log = None;
-        if let Some(wanted) = &document.desired().settings.access_log {
-            let (opened, writer) = powerless::start(|| Log::open(wanted))?;
-            sinks.push(Box::new(writer));
-            log = Some(opened);
-        }
-        let proxy = Proxy::open_with(document, life, sinks)?;
-        // It may go on with changes that are not in the file.
-        let wanted = proxy.document().wanted();
-        match other_log(log.as_ref(), &wanted)? {
-            Other::Same => {}
-            Other::None => log = None,
-            Other::Opened(opened, writer) => {
-                proxy.add_sink(writer);
+        let mut begun = Settings::default();
+        let proxy = Proxy::open_with(document, life, |desired| {
+            let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(tally.clone())];
+            if let Some(wanted) = &desired.settings.access_log {
+                let (opened, writer) = powerless::start(|| Log::open(wanted))?;
+                sinks.push(Box::new(writer));
                 log = Some(opened);
             }
-        }
-        let begun = wanted.settings.clone();
+            begun = desired.settings.clone();
+            Ok(sinks)
+        })?;
         Ok(Daemon {
             proxy,
             tally,

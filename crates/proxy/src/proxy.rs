@@ -62,14 +62,19 @@ impl Proxy {
     /// # Errors
     /// When it is not possible, or the kernel refuses; nothing is done then.
     pub fn open(document: Document, life: Life) -> Result<Proxy> {
-        Proxy::open_with(document, life, Vec::new())
+        Proxy::open_with(document, life, |_| Ok(Vec::new()))
     }
 
-    /// The same, and these get all events, also those that nobody has read who was there before.
+    /// The same, and these, for what is wanted, get all events, also those that nobody has read who was there before.
+    /// What is wanted may be more than the configuration that is given: see [`change`](Proxy::change).
     ///
     /// # Errors
-    /// As for [`open`](Proxy::open).
-    pub fn open_with(document: Document, life: Life, sinks: Vec<Box<dyn Sink>>) -> Result<Proxy> {
+    /// As for [`open`](Proxy::open), and as sinks are made.
+    pub fn open_with(
+        document: Document,
+        life: Life,
+        sinks: impl FnOnce(&Desired) -> Result<Vec<Box<dyn Sink>>>,
+    ) -> Result<Proxy> {
         let pins = match life {
             Life::Process => None,
             Life::Kernel => Some(Pins::open(&document.desired().settings.pins)?),
@@ -82,6 +87,7 @@ impl Proxy {
         let remembered = remembered.unwrap_or_default();
         let begin = remembered.clone().begin(document);
         let desired = begin.document.wanted();
+        let sinks = sinks(&desired)?;
         let (wake, woken) = channel();
         let names = {
             let wake = Mutex::new(wake.clone());
