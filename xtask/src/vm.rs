@@ -17,7 +17,7 @@
 //! not stop in time is a failure.
 //!
 //! A kernel test finds nothing but itself there: no files of the repository, no shell, no other
-//! programs, one CPU, and 1 GiB of memory. `/proc`, `/sys`, `/dev`, `/tmp` and the kernel's special file
+//! programs, one CPU, and 2 GiB of memory. `/proc`, `/sys`, `/dev`, `/tmp` and the kernel's special file
 //! systems are mounted where they usually are, and `lo` is up. `BPFSMITH_SLOW=1` tells it to repeat less. Of what a binary writes, the first 256 KiB
 //! and the last 16 are shown. What it leaves running is killed.
 

@@ -62,7 +62,7 @@ impl Machine<'_> {
             // qemu 7.2 leaves rubbish in the flags register behind cmpxchg16b; if an interrupt comes
             // just then, the kernel dies of it. Without it the kernel takes another way.
             .args(["-accel", "tcg", "-cpu", "max,cx16=off"])
-            .args(["-m", "1024"])
+            .args(["-m", "2048"])
             .args(["-smp", &self.cpus.to_string()])
             .args([
                 "-display", "none", "-vga", "none", "-monitor", "none",
