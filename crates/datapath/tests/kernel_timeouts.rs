@@ -20,6 +20,8 @@ mod model;
 mod months;
 #[path = "timeouts/script.rs"]
 mod script;
+#[path = "timeouts/turns.rs"]
+mod turns;
 
 #[expect(dead_code, reason = "another test uses the rest of it")]
 #[path = "life/rig.rs"]

@@ -57,6 +57,8 @@ impl Lane<'_> {
         let (alone, done) = (label("alone"), label("done"));
         code![
             store(bits.u64(0), R1),
+            self.is_used(),
+            load(R1, bits.u64(0)),
             atomic_or(FLOW.get(self.fields.word), R1),
             partner(self, other, FLOW.at(0)),
             self.find(other),

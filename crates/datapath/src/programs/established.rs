@@ -54,13 +54,18 @@ impl Lane<'_> {
         ]
     }
 
-    /// The flow was used now. R0 becomes the present tick. Clobbers R0.
-    pub(super) fn touch(&self) -> Code {
+    /// The flow at FLOW was used now: whoever gives it another state says so first, as its new time may be shorter than
+    /// it was silent for. R0 becomes the kernel's ticks. Clobbers R1 to R5.
+    pub(super) fn is_used(&self) -> Code {
         code![
             jiffies64(),
             store(FLOW.get(self.fields.seen), R0),
-            self.tick(R0),
         ]
+    }
+
+    /// The flow was used now. R0 becomes the present tick. Clobbers R1 to R5.
+    pub(super) fn touch(&self) -> Code {
+        code![self.is_used(), self.tick(R0)]
     }
 
     /// Ticks of the kernel become ours.

@@ -163,6 +163,7 @@ impl Lane<'_> {
             jne(R0, R1, leaving),
             self.keep(self.key),
             jne(R0, FLOW, leaving),
+            self.is_used(),
             load(R2, back.u64(0)),
             load(R1, L4.get(tcp::flags)),
             R1.has(TCP_FIN).then([
@@ -194,6 +195,7 @@ impl Lane<'_> {
             jne(R0, R1, leaving),
             self.keep(self.key),
             jne(R0, FLOW, leaving),
+            self.is_used(),
             mov(W1, !Word::HALF),
             atomic_and(FLOW.get(self.fields.word), R1),
             store(back.u64(0), FLOW),
@@ -213,6 +215,7 @@ impl Lane<'_> {
         code![
             self.keep(self.key),
             jne(R0, FLOW, self.context.exits.drop(Reason::Leaving)),
+            self.is_used(),
             self.context.exits.count(Reason::Answered),
             self.settles(self.key, Back::None),
             ja(self.goes),

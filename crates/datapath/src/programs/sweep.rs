@@ -359,14 +359,18 @@ impl Lane<'_> {
     }
 
     /// Jumps to `idle` if the last packet of the direction at `flow` came longer ago than the state of the
-    /// flow at FLOW allows. Clobbers R0 to R5.
+    /// flow at FLOW allows. The state is read first: packets that change it say before that they came. Clobbers
+    /// R0 to R5.
     fn is_idle(&self, flow: Reg, idle: Label) -> Code {
         let timeouts = self.context.shape.timeouts;
         let ticks = |time| self.context.shape.clock.ticks(time);
         let both = Word::FIN | Word::FIN_ANSWER;
+        let word = slot::<u32>("word");
         code![
-            self.age(flow),
             load(R1, FLOW.get(self.fields.word)),
+            store(word.u32(0), R1),
+            self.age(flow),
+            load(R1, word.u32(0)),
             match self.path.protocol {
                 Protocol::Udp => code![mov(R2, ticks(timeouts.udp))],
                 Protocol::Tcp => code![
