@@ -326,6 +326,8 @@ const FILE_HINTS: &[(Errno, &str)] = &[
         " (something is in it that no proxy puts there: look, and remove it)",
     ),
     (Errno::ENOTDIR, " (name a directory)"),
+    (Errno::EMFILE, " (raise ulimit -n)"),
+    (Errno::ENFILE, " (raise the sysctl fs.file-max)"),
 ];
 
 impl Error {

@@ -1,7 +1,7 @@
 //! What a device is: all that decides where programs see its packets.
 
 use crate::config::Family;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use bpfsmith_net::{
     Ethtool, Feature, IfIndex, Link, NetDev, NetNs, Netlink, Peer, RouteKind, XdpAttached,
     XdpFeatures,
@@ -10,6 +10,7 @@ use bpfsmith_prog::Prog;
 use bpfsmith_prog::target::Tcx;
 use bpfsmith_uapi::{AttachType, Errno};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -187,9 +188,9 @@ impl<'a> Look<'a> {
             xdp,
             xdp_program: link.xdp.prog_id().filter(|program| !own.contains(program)),
             tcx_programs: before.map(present).collect(),
-            forwards: forwards(&link.name),
-            rp_filter: largest(&link.name, "rp_filter"),
-            routes_localnet: largest(&link.name, "route_localnet") > 0,
+            forwards: forwards(&link.name)?,
+            rp_filter: largest(&link.name, "rp_filter")?,
+            routes_localnet: largest(&link.name, "route_localnet")? > 0,
             watches_output: watches_output(&link, own)?,
             medium: self.medium(&link)?,
             name: link.name,
@@ -287,11 +288,14 @@ impl<'a> Look<'a> {
         if let Some(ns) = self.known.iter().find(|ns| is_it(ns)) {
             return look(ns).map(Some);
         }
-        match namespaces().iter().find(|ns| is_it(ns)) {
-            // It may be gone by now, or change while it is looked at.
-            Some(ns) => Ok(look(ns).ok()),
-            None => Ok(None),
+        // There may be thousands: one at a time is open.
+        for path in namespaces()? {
+            match as_far_as_seen(NetNs::at(&path).map_err(Into::into))? {
+                Some(ns) if is_it(&ns) => return as_far_as_seen(look(&ns)),
+                _ => {}
+            }
         }
+        Ok(None)
     }
 }
 
@@ -385,55 +389,129 @@ fn older(name: &str) -> Medium {
     }
 }
 
-fn setting(path: &str) -> Option<u8> {
-    let path = Path::new("/proc/sys/net").join(path);
-    let text = std::fs::read_to_string(path).ok()?;
-    text.trim().parse().ok()
+/// Of what is gone by now, or not this process's to see, there is nothing to tell; but a process that has no room to look
+/// has not looked.
+fn as_far_as_seen<T>(looked: Result<T>) -> Result<Option<T>> {
+    let is_short = |error: &Error| {
+        matches!(
+            error.errno(),
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
+        )
+    };
+    match looked {
+        Err(error) if is_short(&error) => Err(error),
+        looked => Ok(looked.ok()),
+    }
+}
+
+/// A setting of the kernel's, if there is one of that name.
+fn setting(name: &str) -> Result<Option<u8>> {
+    let path = Path::new("/proc/sys/net").join(name);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file("read", &path, &error)),
+    };
+    // Some take any number, of which only 0 is off.
+    let number = text.trim().parse::<i32>().unwrap_or(0);
+    Ok(Some(u8::try_from(number).unwrap_or(u8::MAX)))
 }
 
 /// The kernel reads the device's own settings of forwarding where programs ask it for routes.
-fn forwards(name: &str) -> BTreeSet<Family> {
-    [
+fn forwards(name: &str) -> Result<BTreeSet<Family>> {
+    let mut families = BTreeSet::new();
+    for (family, part) in [
         (Family::V4, "ipv4"),
         (Family::V6, "ipv6"),
-    ]
-    .into_iter()
-    .filter(|(_, part)| setting(&format!("{part}/conf/{name}/forwarding")) == Some(1))
-    .map(|(family, _)| family)
-    .collect()
+    ] {
+        if setting(&format!("{part}/conf/{name}/forwarding"))? == Some(1) {
+            families.insert(family);
+        }
+    }
+    Ok(families)
 }
 
 /// A setting of IPv4 of which the larger one of the device's and of all counts.
-fn largest(name: &str, setting_name: &str) -> u8 {
-    [name, "all"]
-        .iter()
-        .filter_map(|part| setting(&format!("ipv4/conf/{part}/{setting_name}")))
-        .max()
-        .unwrap_or(0)
+fn largest(name: &str, setting_name: &str) -> Result<u8> {
+    let own = setting(&format!("ipv4/conf/{name}/{setting_name}"))?;
+    let all = setting(&format!("ipv4/conf/all/{setting_name}"))?;
+    Ok(own.max(all).unwrap_or(0))
 }
 
-/// Those that have a name, and those of processes.
-fn namespaces() -> Vec<NetNs> {
-    let entries = |dir: &str| {
-        let read = std::fs::read_dir(dir).into_iter().flatten();
-        read.flatten()
-            .map(|entry| entry.path())
-            .collect::<Vec<PathBuf>>()
+/// Where namespaces are: those that have a name, and those of processes; each once.
+fn namespaces() -> Result<Vec<PathBuf>> {
+    let entries = |dir: &str| -> Result<Vec<PathBuf>> {
+        let read = std::fs::read_dir(dir);
+        let read = read.map_err(|error| Error::file("opendir", Path::new(dir), &error));
+        let read = as_far_as_seen(read)?.into_iter().flatten();
+        Ok(read.flatten().map(|entry| entry.path()).collect())
     };
-    let processes = entries("/proc")
+    let processes = entries("/proc")?
         .into_iter()
         .filter(|path| path.file_name().is_some_and(is_number))
         .map(|path| path.join("ns/net"));
     let mut seen = BTreeSet::new();
-    entries("/run/netns")
-        .into_iter()
+    let named = entries("/run/netns")?.into_iter();
+    Ok(named
         .chain(processes)
         .filter(|path| std::fs::metadata(path).is_ok_and(|it| seen.insert((it.dev(), it.ino()))))
-        .filter_map(|path| NetNs::at(&path).ok())
-        .collect()
+        .collect())
 }
 
 fn is_number(name: &std::ffi::OsStr) -> bool {
     name.to_str()
         .is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{as_far_as_seen, setting};
+    use crate::error::Error;
+    use bpfsmith_uapi::Errno;
+    use std::path::Path;
+
+    #[test]
+    fn what_cannot_be_read_is_no_setting_of_zero() {
+        assert!(matches!(
+            setting("ipv4/conf/no such device/rp_filter"),
+            Ok(None)
+        ));
+        assert!(matches!(setting("ipv4/conf/all/rp_filter"), Ok(Some(_))));
+        let directory = setting("ipv4/conf/all").unwrap_err();
+        assert_eq!(directory.errno(), Some(Errno::EISDIR));
+    }
+
+    #[test]
+    fn who_has_no_room_to_look_has_not_looked() {
+        let failed = |errno: Errno| {
+            let error = std::io::Error::from_raw_os_error(errno.0);
+            as_far_as_seen::<()>(Err(Error::file(
+                "open",
+                Path::new("/proc/1/ns/net"),
+                &error,
+            )))
+        };
+        for gone in [
+            Errno::ENOENT,
+            Errno::EACCES,
+            Errno::EPERM,
+            Errno::ESRCH,
+        ] {
+            assert!(matches!(failed(gone), Ok(None)), "{gone}");
+        }
+        for short in [
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::ENOMEM,
+        ] {
+            let told = failed(short).unwrap_err().to_string();
+            assert!(told.contains("/proc/1/ns/net"), "{told}");
+        }
+        assert!(
+            failed(Errno::EMFILE)
+                .unwrap_err()
+                .to_string()
+                .contains("ulimit -n")
+        );
+    }
 }
