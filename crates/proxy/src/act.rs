@@ -67,7 +67,6 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
             Error::Wanted(problems) => problems.into(),
-            Error::Http(error) => error.into(),
             error => Failure::Failed(error.to_string()),
         }
     }

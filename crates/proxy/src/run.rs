@@ -13,9 +13,7 @@ use bpfsmith_sys::rights;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,15 +57,17 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let signals = signals()?;
     let settings = daemon::settings(&options.config)?;
-    let bound = bind(&settings)?;
+    // What is wrong with any of this is told before anything is done.
+    let ports = Ports::take(&settings)?;
     give_up_rights()?;
-    // What is wrong with it is told before anything is done.
     let admin = settings.admin.as_ref();
     let token = admin.map(|admin| token(&admin.token_file)).transpose()?;
+    let socket = options.socket.as_ref().unwrap_or(&settings.control);
+    let control = Listener::unix(socket)?;
     // From before the file is read, so that no change of it is missed.
     let watch = Watch::of(&options.config)?;
     let daemon = Arc::new(Daemon::open(&options.config, Life::Kernel)?);
-    let servers = serve(&daemon, &settings, options, bound, token)?;
+    let servers = serve(&daemon, control, ports, token)?;
     say(out, &begun(&daemon, &servers)?);
     let notify = Notify::of_environment();
     notify.ready();
@@ -114,59 +114,43 @@ fn signals() -> Result<SignalFd> {
     SignalFd::with_flags(&set, flags).map_err(failed("signalfd"))
 }
 
-/// Takes the addresses that the file names for TCP. Low ports take a right that is given up before anything else
-/// is done.
-fn bind(settings: &Settings) -> Result<BTreeMap<SocketAddr, TcpListener>> {
-    let admin = settings.admin.as_ref().map(|admin| admin.listen);
-    let mut bound = BTreeMap::new();
-    for address in settings.metrics.into_iter().chain(admin) {
-        bound.insert(address, http::bind(address)?);
+/// What the settings name for TCP.
+struct Ports {
+    metrics: Option<Listener>,
+    admin: Option<Listener>,
+}
+
+impl Ports {
+    /// Low ones take a right that is given up before anything else is done.
+    fn take(settings: &Settings) -> Result<Ports> {
+        let admin = settings.admin.as_ref().map(|admin| admin.listen);
+        Ok(Ports {
+            metrics: settings.metrics.map(Listener::tcp).transpose()?,
+            admin: admin.map(Listener::tcp).transpose()?,
+        })
     }
-    Ok(bound)
 }
 
 fn serve(
     daemon: &Arc<Daemon>,
-    settings: &Settings,
-    options: &Options,
-    mut bound: BTreeMap<SocketAddr, TcpListener>,
+    control: Listener,
+    ports: Ports,
     token: Option<Token>,
 ) -> Result<Vec<Server>> {
-    let mut listener = |address| match bound.remove(&address) {
-        Some(bound) => Listener::Bound(bound),
-        None => Listener::Tcp(address),
-    };
-    let handler: crate::http::Handler = {
+    let handler: http::Handler = {
         let daemon = Arc::clone(daemon);
         Arc::new(move |request, _peer| api::answer(&daemon, request))
     };
-    let socket = options
-        .socket
-        .clone()
-        .unwrap_or_else(|| settings.control.clone());
-    let limits = Limits::default();
-    let mut servers = vec![Server::start(
-        Listener::Unix(socket),
-        limits,
-        Guard::owner(),
-        Arc::clone(&handler),
-    )?];
-    if let Some(address) = settings.metrics {
-        let guard = Guard::closed().public(|request| request.segments() == ["metrics"]);
-        let listener = listener(address);
-        servers.push(Server::start(
-            listener,
-            limits,
-            guard,
-            Arc::clone(&handler),
-        )?);
-    }
-    if let (Some(admin), Some(token)) = (&settings.admin, token) {
-        let guard = Guard::token(token);
-        let listener = listener(admin.listen);
-        servers.push(Server::start(listener, limits, guard, handler)?);
-    }
-    Ok(servers)
+    let metrics = Guard::closed().public(|request| request.segments() == ["metrics"]);
+    let places = [
+        Some((control, Guard::owner())),
+        ports.metrics.map(|listener| (listener, metrics)),
+        ports.admin.zip(token.map(Guard::token)),
+    ];
+    let servers = places.into_iter().flatten().map(|(listener, guard)| {
+        Server::start(listener, Limits::default(), guard, Arc::clone(&handler))
+    });
+    Ok(servers.collect::<http::Result<_>>()?)
 }
 
 /// What who wants to change things over TCP has to know.

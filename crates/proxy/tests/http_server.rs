@@ -53,7 +53,7 @@ fn echo() -> Handler {
 
 fn unix(dir: &Dir, limits: Limits, handler: Handler) -> Server {
     Server::start(
-        Listener::Unix(dir.socket()),
+        Listener::unix(&dir.socket()).unwrap(),
         limits,
         Guard::owner(),
         handler,
@@ -63,7 +63,13 @@ fn unix(dir: &Dir, limits: Limits, handler: Handler) -> Server {
 
 fn tcp(guard: Guard, handler: Handler) -> (Server, SocketAddr) {
     let any = "127.0.0.1:0".parse().unwrap();
-    let server = Server::start(Listener::Tcp(any), Limits::default(), guard, handler).unwrap();
+    let server = Server::start(
+        Listener::tcp(any).unwrap(),
+        Limits::default(),
+        guard,
+        handler,
+    )
+    .unwrap();
     let address = server.address().unwrap();
     (server, address)
 }
@@ -247,8 +253,7 @@ fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
     assert!(dead.to_string().contains("is gone"), "{dead}");
 
     let first = unix(&dir, Limits::default(), echo());
-    let listener = || Listener::Unix(dir.socket());
-    let second = Server::start(listener(), Limits::default(), Guard::owner(), echo());
+    let second = Listener::unix(&dir.socket());
     let own = i32::try_from(std::process::id()).unwrap();
     assert!(matches!(second, Err(Error::Served { pid, .. }) if pid == own));
     assert_eq!(client.request(Method::GET, "/", b"").unwrap().status, 200);
@@ -261,7 +266,7 @@ fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
     drop(other);
     std::fs::remove_file(dir.socket()).unwrap();
     std::fs::write(dir.socket(), "precious").unwrap();
-    let file = Server::start(listener(), Limits::default(), Guard::owner(), echo());
+    let file = Listener::unix(&dir.socket());
     assert!(matches!(file, Err(Error::NoSocket { .. })));
     assert_eq!(std::fs::read(dir.socket()).unwrap(), b"precious");
 }
@@ -272,7 +277,7 @@ fn of_servers_that_start_at_once_one_wins() {
     drop(UnixListener::bind(dir.socket()).unwrap());
     let started: Vec<_> = std::thread::scope(|scope| {
         let start = || {
-            let listener = Listener::Unix(dir.socket());
+            let listener = Listener::unix(&dir.socket())?;
             Server::start(listener, Limits::default(), Guard::owner(), echo())
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
@@ -441,6 +446,36 @@ fn a_source_is_dropped_when_its_client_hangs_up() {
     until(&mut stream, "hello\n");
     stream.shutdown(Shutdown::Write).unwrap();
     is_gone(&gone);
+}
+
+#[test]
+fn who_follows_leaves_room_for_questions() {
+    let dir = Dir::new();
+    let quiet = quiet(&Arc::default());
+    let handler: Handler = Arc::new(move |request, peer| match request.segments().as_slice() {
+        ["events"] => quiet(request, peer),
+        _ => Response::empty().into(),
+    });
+    let _server = unix(&dir, Limits::default(), handler);
+    let client = Client::unix(dir.socket());
+    let follow = || client.stream("/events");
+    let mut all: Vec<_> = (0..Limits::default().streams)
+        .map(|_| {
+            let mut lines = follow().unwrap();
+            assert_eq!(lines.next().unwrap().unwrap(), "hello");
+            lines
+        })
+        .collect();
+    for _ in 0..20 {
+        let refused = follow().unwrap_err().to_string();
+        assert!(
+            refused.contains("503") && refused.contains("too many follow"),
+            "{refused}"
+        );
+        assert_eq!(client.request(Method::GET, "/", b"").unwrap().status, 204);
+    }
+    drop(all.pop());
+    all.push(deadline(LIMIT, || follow().ok()));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn another_user_is_refused() {
     let peers = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&peers);
     let _server = Server::start(
-        Listener::Unix(socket.clone()),
+        Listener::unix(&socket).unwrap(),
         Limits::default(),
         Guard::owner(),
         Arc::new(move |_, peer| {

@@ -8,6 +8,7 @@ use super::stream::Answer;
 use super::wire::{Gone, Wire};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// Serves until one of both ends has enough.
@@ -115,10 +116,17 @@ impl Connection<'_> {
     fn answer(&self, answer: Answer, after: After) -> Result<(), Gone> {
         match answer {
             Answer::Whole(response) => self.write(&response.bytes(after)),
-            Answer::Stream(stream) => {
-                self.write(&stream_head(stream.content_type(), after))?;
-                stream.run(self.wire, self.shared.limits.write_time)
-            }
+            Answer::Stream(stream) => match Following::begin(self.shared) {
+                Some(_following) => {
+                    self.write(&stream_head(stream.content_type(), after))?;
+                    stream.run(self.wire, self.shared.limits.write_time)
+                }
+                None => {
+                    let full = "too many follow what happens: end one of them first";
+                    let response = Response::error(503, full).with("Retry-After", "1");
+                    self.write(&response.bytes(after))
+                }
+            },
         }
     }
 
@@ -130,5 +138,23 @@ impl Connection<'_> {
     fn write(&self, bytes: &[u8]) -> Result<(), Gone> {
         let until = Instant::now() + self.shared.limits.write_time;
         self.wire.write(bytes, until)
+    }
+}
+
+/// One of so many streams.
+struct Following<'a>(&'a AtomicUsize);
+
+impl<'a> Following<'a> {
+    fn begin(shared: &'a Shared) -> Option<Following<'a>> {
+        let most = shared.limits.streams;
+        let more = |count: usize| (count < most).then_some(count + 1);
+        let count = shared.streams.fetch_update(Relaxed, Relaxed, more);
+        count.is_ok().then(|| Following(&shared.streams))
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -18,7 +18,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let path = std::env::temp_dir().join(format!("bs-http-doc-{}", std::process::id()));
 //! let server = Server::start(
-//!     Listener::Unix(path.clone()),
+//!     Listener::unix(&path)?,
 //!     Limits::default(),
 //!     Guard::owner(),
 //!     Arc::new(|request, _peer| match (request.method, request.segments().as_slice()) {
@@ -41,6 +41,7 @@ mod error;
 mod feed;
 mod fields;
 mod guard;
+mod listener;
 mod message;
 mod parse;
 mod peer;
@@ -54,10 +55,11 @@ mod wire;
 pub use client::{Client, Hangup, Lines};
 pub use error::{Error, Garbled, Result};
 pub use guard::{BadToken, Guard, Token};
+pub use listener::Listener;
 pub use message::{Method, Request, Response};
 pub use parse::{BadRequest, Parser, Sizes, Stage, Step};
 pub use peer::Peer;
 pub use reply::Reply;
-pub use server::{Handler, Limits, Listener, Server, Status, Stopped, bind};
+pub use server::{Handler, Limits, Server, Status, Stopped};
 pub use stream::{Answer, Next, Stream};
 pub use target::target;

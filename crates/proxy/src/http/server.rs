@@ -3,6 +3,7 @@
 use super::connection::{serve, turn_away};
 use super::error::{Error, Result, number};
 use super::guard::Guard;
+use super::listener::{Listener, Socket};
 use super::message::Request;
 use super::parse::{Sizes, Stage};
 use super::peer::Peer;
@@ -13,29 +14,16 @@ use crate::lock::locked;
 use bpfsmith_uapi::Errno;
 use nix::poll::PollFlags;
 use std::fmt;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// What answers requests. It runs on the thread of the connection, so that it may take its time.
 pub type Handler = Arc<dyn Fn(&Request, &Peer) -> Answer + Send + Sync>;
-
-/// Where a server listens.
-#[derive(Debug)]
-pub enum Listener {
-    /// A file, which is made with mode 0600 and removed in the end.
-    Unix(PathBuf),
-    /// An address; port 0 for any that is free.
-    Tcp(SocketAddr),
-    /// What [`bind`] took before.
-    Bound(TcpListener),
-}
 
 /// What a server puts up with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +32,8 @@ pub struct Limits {
     pub sizes: Sizes,
     /// So many connections are served at once; whoever comes besides is told so, with 503.
     pub connections: usize,
+    /// So many of them may be streams, which end when their reader likes: there is always room for a question.
+    pub streams: usize,
     /// A head may take so long, from its first byte, or from the beginning of the connection.
     pub head_time: Duration,
     /// A body may take so long.
@@ -61,6 +51,7 @@ impl Default for Limits {
         Limits {
             sizes: Sizes::default(),
             connections: 64,
+            streams: 48,
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(60),
             write_time: Duration::from_secs(30),
@@ -108,6 +99,8 @@ pub(super) struct Shared {
     pub(super) guard: Guard,
     pub(super) handler: Handler,
     pub(super) stop: Stop,
+    /// Streams that are being written.
+    pub(super) streams: AtomicUsize,
     places: Mutex<Places>,
     freed: Condvar,
     served: AtomicU64,
@@ -135,62 +128,17 @@ const TURNED_AWAY: usize = 16;
 /// Serves until it is dropped. A handler that drops it waits for itself: [`Limits::stop_time`].
 pub struct Server {
     shared: Arc<Shared>,
-    bound: Arc<Bound>,
+    socket: Arc<Socket>,
     file: Option<SocketFile>,
     address: Option<SocketAddr>,
     accepting: Option<JoinHandle<()>>,
 }
 
-enum Bound {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-impl AsFd for Bound {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Bound::Unix(listener) => listener.as_fd(),
-            Bound::Tcp(listener) => listener.as_fd(),
-        }
-    }
-}
-
-impl Bound {
-    /// `None` when nobody waits any more.
-    fn accept(&self) -> std::result::Result<Option<(OwnedFd, Peer)>, Errno> {
-        let accepted = match self {
-            Bound::Unix(listener) => listener.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(true)?;
-                let peer = Peer::of_unix(&stream)?;
-                Ok((OwnedFd::from(stream), peer))
-            }),
-            Bound::Tcp(listener) => listener.accept().and_then(|(stream, address)| {
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                Ok((OwnedFd::from(stream), Peer::Tcp(address)))
-            }),
-        };
-        match accepted {
-            Ok(accepted) => Ok(Some(accepted)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(number(&error)),
-        }
-    }
-}
-
 impl Server {
-    /// Listens, and answers from then on.
+    /// Answers from now on.
     ///
     /// # Errors
-    /// [`Error::Served`] when another process serves on the path, [`Error::NoSocket`] when something
-    /// else is there, and what the kernel refuses.
+    /// When the process has too many open files or threads.
     pub fn start(
         listener: Listener,
         limits: Limits,
@@ -201,43 +149,34 @@ impl Server {
             call: "eventfd",
             errno,
         })?;
-        let (bound, file, address) = match listener {
-            Listener::Unix(path) => {
-                let (listener, file) = SocketFile::make(&path)?;
-                (Bound::Unix(listener), Some(file), None)
-            }
-            Listener::Tcp(address) => {
-                let listener = bind(address)?;
-                let address = listener.local_addr().ok().or(Some(address));
-                (Bound::Tcp(listener), None, address)
-            }
-            Listener::Bound(listener) => {
-                let address = listener.local_addr().ok();
-                (Bound::Tcp(listener), None, address)
-            }
-        };
         let shared = Arc::new(Shared {
             limits,
             guard,
             handler,
             stop,
+            streams: AtomicUsize::new(0),
             places: Mutex::default(),
             freed: Condvar::new(),
             served: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
         });
-        let bound = Arc::new(bound);
-        let (accepting_shared, accepting_bound) = (Arc::clone(&shared), Arc::clone(&bound));
+        let Listener {
+            socket,
+            file,
+            address,
+        } = listener;
+        let socket = Arc::new(socket);
+        let (accepting_shared, accepting_socket) = (Arc::clone(&shared), Arc::clone(&socket));
         let accepting = Builder::new()
             .name("http".to_owned())
-            .spawn(move || accept_all(&accepting_shared, &accepting_bound))
+            .spawn(move || accept_all(&accepting_shared, &accepting_socket))
             .map_err(|error| Error::Call {
                 call: "clone",
                 errno: number(&error),
             })?;
         Ok(Server {
             shared,
-            bound,
+            socket,
             file,
             address,
             accepting: Some(accepting),
@@ -311,44 +250,27 @@ impl fmt::Debug for Server {
         f.debug_struct("Server")
             .field("path", &self.path())
             .field("address", &self.address)
-            .field("listener", &self.bound.as_fd())
+            .field("listener", &self.socket.as_fd())
             .field("status", &self.status())
             .finish_non_exhaustive()
     }
 }
 
-/// Takes an address of TCP, for a [`Server`] that is started later: who connects meanwhile waits.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn bind(address: SocketAddr) -> Result<TcpListener> {
-    let failed = |call: &'static str| {
-        move |error: std::io::Error| Error::Address {
-            call,
-            address,
-            errno: number(&error),
-        }
-    };
-    let listener = TcpListener::bind(address).map_err(failed("bind"))?;
-    listener.set_nonblocking(true).map_err(failed("fcntl"))?;
-    Ok(listener)
-}
-
 /// After a failure that would only repeat itself, as when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-fn accept_all(shared: &Arc<Shared>, bound: &Bound) {
+fn accept_all(shared: &Arc<Shared>, socket: &Socket) {
     while let Some(place) = Place::take(shared) {
         let accepted = loop {
             match shared
                 .stop
-                .wait(Some(bound.as_fd()), PollFlags::POLLIN, None)
+                .wait(Some(socket.as_fd()), PollFlags::POLLIN, None)
             {
                 Waited::Stopped => return,
                 Waited::Ready | Waited::Late => {}
                 Waited::Failed(errno) => break Err(errno),
             }
-            match bound.accept() {
+            match socket.accept() {
                 Ok(None) => {}
                 Ok(Some(accepted)) => break Ok(accepted),
                 Err(errno) => break Err(errno),

@@ -24,7 +24,7 @@ impl Canned {
         std::fs::create_dir(&dir).unwrap();
         let looks = Arc::new(AtomicU64::new(0));
         let server = Server::start(
-            Listener::Unix(dir.join("sock")),
+            Listener::unix(&dir.join("sock")).unwrap(),
             Limits::default(),
             Guard::owner(),
             handler(&looks),

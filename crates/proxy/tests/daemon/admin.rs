@@ -2,13 +2,13 @@
 
 use crate::rig::support::people::who;
 use crate::rig::support::world::{LIMIT, World};
-use crate::rig::{Daemon, SERVED, asked, target};
+use crate::rig::{Daemon, PROGRAM, SERVED, asked, target};
 use bpfsmith_gate::{deadline, needs};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 
 const TOKEN: &str = "Zm9yIG5vYm9keSBidXQgbWU=";
 
@@ -152,6 +152,43 @@ fn bad_tokens_are_told_at_the_beginning() {
         assert!(said.contains(why) && said.contains("token_file"), "{said}");
         assert!(!daemon.pins().exists(), "{token:?}: something is done");
     }
+}
+
+/// A place for commands or counters that cannot be had is told before anything is done.
+#[test]
+fn bad_places_are_told_at_the_beginning() {
+    needs!(NetNs, Veth, Tcx, Bpffs);
+    let world = World::new(1, 1);
+    let daemon = Daemon::prepare(&world, "port = 80\ntarget = \"10.20.0.2:8080\"\n");
+    let text = config(&daemon, "");
+    fs::write(daemon.dir().join("file"), "precious").unwrap();
+    let _served = UnixListener::bind(daemon.dir().join("served")).unwrap();
+    let control = |name: &str| {
+        let path = daemon.dir().join(name);
+        text.replace(daemon.socket().to_str().unwrap(), path.to_str().unwrap())
+    };
+    let pid = format!("process {} serves", std::process::id());
+    for (text, why) in [
+        (control("nowhere/socket"), "ENOENT"),
+        (control("file"), "no socket"),
+        (control("served"), &*pid),
+        (
+            text.replace("127.0.0.1:9100", "10.77.7.7:9100"),
+            "EADDRNOTAVAIL",
+        ),
+    ] {
+        fs::write(daemon.config(), text).unwrap();
+        // Commands of the rig name the socket.
+        let mut command = Command::new(PROGRAM);
+        command.arg("run").arg(daemon.config()).stdin(Stdio::null());
+        let output = daemon.at_home(|| command.output()).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert!(!daemon.pins().exists(), "{why}: something is done");
+    }
+    assert_eq!(fs::read(daemon.dir().join("file")).unwrap(), b"precious");
+    assert!(!daemon.socket().exists());
 }
 
 /// A port below 1024 takes a right that the daemon gives up as soon as it has the port.
