@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::health::{Failure, State};
 use crate::keeper::Keeper;
 use crate::status::{self, Status};
+use bpfsmith_datapath::reason::Reason;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ impl Shared {
         let told = told.into_iter().flatten().cloned();
         let failures = unsaved.into_iter().chain(told);
         let failures = failures.chain(self.feed.failure());
-        let counters = keeper.generation().counters()?.into_iter();
+        let counters = keeper.generation().counters()?;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -41,11 +42,13 @@ impl Shared {
                 .chain(failures)
                 .chain(self.unanswered())
                 .chain(room(keeper))
+                .chain(untold(&counters))
                 .collect(),
             leaving: leaving(keeper)?,
             proxies: proxies(keeper),
             groups: self.groups(&kept)?,
             counters: counters
+                .into_iter()
                 .map(|(reason, count)| (reason.name(), count))
                 .collect(),
             events: self.feed.reading(),
@@ -134,6 +137,14 @@ fn room(keeper: &Keeper) -> Option<String> {
     (wanted != there).then(|| {
         format!("there is room for {there} flows, not for {wanted}: that changes when the proxy is detached and run again")
     })
+}
+
+/// That there were more events than anybody read, if that is so.
+fn untold(counters: &BTreeMap<Reason, u64>) -> Option<String> {
+    let lost = counters.get(&Reason::EventLost).filter(|lost| **lost > 0)?;
+    Some(format!(
+        "{lost} events found no room, as they came faster than this process read them: the access log, metrics of connections and who follows lack these"
+    ))
 }
 
 /// What was heard of a target.

@@ -2,14 +2,14 @@
 
 use crate::rig::support::people::{Session, who};
 use crate::rig::support::world::{LIMIT, World};
-use crate::rig::{Daemon, SERVED, asked, target, text};
+use crate::rig::{Daemon, SERVED, asked, at, number, target, text};
 use bpfsmith_config::json;
 use bpfsmith_gate::{deadline, needs};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 
 /// What is answered over TCP at a path: the status, and the rest.
@@ -229,6 +229,54 @@ fn connections_are_written_down() {
     let value = json::read(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
     assert_eq!(text(&value, &["proxy"]), "proxy");
     assert_eq!(text(&value, &["end"]), "closed");
+}
+
+/// Events that come while nobody reads them are kept as long as there is room; how many are not is told, and those that come
+/// later are read.
+#[test]
+fn more_events_than_there_is_room_for_are_counted() {
+    needs!(NetNs, Veth, Tcx, Bpffs);
+    const ASKED: u16 = 10_000;
+    let world = World::new(1, 1);
+    let _servers = world.serve(SERVED);
+    let daemon = Daemon::start(
+        &world,
+        "port = 80\nprotocol = \"udp\"\ntarget = \"10.20.0.2:8080\"\n[settings]\nevents = true\n",
+    );
+    let ask = |port: u16| {
+        let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
+        socket.connect(asked(80)).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.send(b"who").unwrap();
+        let mut answer = [0; 16];
+        let length = socket.recv(&mut answer).unwrap();
+        assert_eq!(&answer[..length], b"b0 who");
+    };
+    let client = &world.client().node;
+    daemon.signal(Signal::SIGSTOP);
+    client
+        .run(|| (0..ASKED).for_each(|n| ask(20_000 + n)))
+        .unwrap();
+    daemon.signal(Signal::SIGCONT);
+    let told = || {
+        let status = daemon.status();
+        let lost = number(&status, &["counters", "event lost"]);
+        let read = number(&status, &["events", "read"]);
+        (read, lost, status)
+    };
+    let (read, lost, status) = deadline(LIMIT, || {
+        let (read, lost, status) = told();
+        (read + lost == ASKED.into()).then_some((read, lost, status))
+    });
+    assert!(read > 4000 && lost > 100, "{read} read, {lost} lost");
+    let notes = format!("{:?}", at(&status, &["notes"]));
+    let note = format!("{lost} events found no room");
+    assert!(notes.contains(&note), "{notes}");
+    client.run(|| ask(19_999)).unwrap();
+    deadline(LIMIT, || {
+        let (now, still, _) = told();
+        (now == read + 1 && still == lost).then_some(())
+    });
 }
 
 /// A log that is full is moved on, and only so many are kept; no line is lost that is kept.
