@@ -1,10 +1,12 @@
-//! The process is killed whenever chance has it.
+//! The process is killed, or told to end, whenever chance has it.
 
 use super::model::{self, FILE, Model};
 use super::{Api, Chance, Load, count, under_load};
 use crate::rig::support::world::World;
 use crate::rig::{Daemon, SERVED, at, number};
 use bpfsmith_gate::needs;
+use nix::sys::signal::Signal;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -37,16 +39,32 @@ fn hurry(
 #[test]
 fn killed_at_random() {
     needs!(NetNs, Veth, Tcx, Bpffs);
+    stopped("killed_at_random", count(50, 6), |daemon, _| daemon.kill9());
+}
+
+/// Who tells it to end gets that, whatever it does just then.
+#[test]
+fn ended_at_random() {
+    needs!(NetNs, Veth, Tcx, Bpffs);
+    stopped("ended_at_random", count(50, 4), |daemon, has_begun| {
+        let status = daemon.end();
+        // Before it listens for signals, they do what they do to any process.
+        let is_early = !has_begun && status.signal() == Some(Signal::SIGTERM as i32);
+        assert!(status.success() || is_early, "{status}: {}", daemon.log());
+    });
+}
+
+/// It is stopped so many times in the middle of changes, and begins anew; nobody notices.
+fn stopped(test: &str, times: u32, stop: impl Fn(&mut Daemon<'_>, bool)) {
     let world = World::new(2, model::BACKENDS);
     let servers = world.serve(SERVED);
     let mut daemon = Daemon::start(&world, FILE);
-    let mut chance = Chance::new("killed_at_random");
+    let mut chance = Chance::new(test);
     let mut other = chance.another();
-    let kills = count(50, 6);
     let (made, mut at_start) = (AtomicU32::new(0), 0);
     under_load(&world, Model::default().allowed(), &mut chance, |load| {
         let mut before = 0;
-        for _ in 0..kills {
+        for _ in 0..times {
             let api = Api::of(&daemon);
             let is_over = AtomicBool::new(false);
             let mut theirs = other.another();
@@ -55,7 +73,7 @@ fn killed_at_random() {
                 scope.spawn(|| hurry(&api, load, &mut model, &mut theirs, &made, &is_over));
                 // Whatever it does then, it does not end it.
                 std::thread::sleep(Duration::from_millis(other.below(1500)));
-                daemon.kill9();
+                stop(&mut daemon, true);
                 is_over.store(true, Ordering::Release);
             });
             load.truth.may_become(&Model::default().allowed());
@@ -63,7 +81,7 @@ fn killed_at_random() {
             for _ in 0..other.below(3) {
                 daemon.run();
                 std::thread::sleep(Duration::from_millis(other.below(250)));
-                daemon.kill9();
+                stop(&mut daemon, false);
                 at_start += 1;
             }
             daemon.restart();
@@ -78,5 +96,5 @@ fn killed_at_random() {
     let failed: Vec<String> = servers.iter().flat_map(|it| it.failed()).collect();
     assert!(failed.is_empty(), "{failed:?}");
     let made = made.load(Ordering::Acquire);
-    println!("killed {kills} times after {made} changes, and {at_start} times while it began");
+    println!("{test}: {times} times after {made} changes, and {at_start} times while it began");
 }
