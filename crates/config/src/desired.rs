@@ -318,56 +318,16 @@ impl AccessLog {
     pub const FILES: u32 = 10;
 }
 
-macro_rules! words {
-    ($($(#[$doc:meta])+ $name:ident, $allowed:literal { $($(#[$variant_doc:meta])+ $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$variant_doc])+ $variant,)+
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
-
-            /// How it is written.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self {
-                    $($name::$variant => $word,)+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-
-        impl Read for $name {
-            const ALLOWED: &'static str = $allowed;
-
-            fn read(value: &Value) -> Option<$name> {
-                match &value.kind {
-                    Kind::Text(it) => $name::ALL.iter().copied().find(|word| word.word() == it),
-                    _ => None,
-                }
-            }
-        }
-    )+};
-}
-
-words! {
+crate::words! {
     /// What clients speak.
-    Protocol, "it is \"tcp\" or \"udp\"" {
+    Protocol {
         /// TCP.
         Tcp = "tcp",
         /// UDP.
         Udp = "udp",
     }
     /// How a group chooses.
-    Algorithm, "it is \"maglev\", \"source\", \"turns\" or \"fewest\"" {
+    Algorithm {
         /// By addresses and ports, so that few connections move when a target comes or goes.
         Maglev = "maglev",
         /// By the client's address alone.
@@ -378,7 +338,7 @@ words! {
         Fewest = "fewest",
     }
     /// How packets get to targets.
-    Nat, "it is \"dnat\", \"full\" or \"direct\"" {
+    Nat {
         /// Targets see the client's address, and answer by way of the proxy.
         Dnat = "dnat",
         /// Targets see the proxy's.
@@ -387,7 +347,7 @@ words! {
         Direct = "direct",
     }
     /// What becomes of fragments of packets.
-    Fragments, "it is \"follow\", \"follow-or-drop\" or \"pass\"" {
+    Fragments {
         /// They follow the first one of their packet; those that come before it go to this machine's own stack.
         Follow = "follow",
         /// The same, but those that come before it are dropped.
@@ -396,7 +356,7 @@ words! {
         Pass = "pass",
     }
     /// What becomes of TCP in the middle of a connection that nobody knows.
-    MidStream, "it is \"pass\", \"drop\" or \"adopt\"" {
+    MidStream {
         /// It goes to this machine's own stack, which resets it.
         Pass = "pass",
         /// It is dropped.
@@ -405,11 +365,40 @@ words! {
         Adopt = "adopt",
     }
     /// How connections are written down.
-    Format, "it is \"json\" or \"common\"" {
+    Format {
         /// A table of JSON on each line.
         Json = "json",
         /// The common log format.
         Common = "common",
+    }
+}
+
+macro_rules! read_as_words {
+    ($($name:ident)+) => {$(
+        impl Read for $name {
+            fn allowed() -> String {
+                let words: Vec<String> = $name::WORDS.iter().map(|word| format!("{word:?}")).collect();
+                format!("it is {}", either(&words))
+            }
+
+            fn read(value: &Value) -> Option<$name> {
+                match &value.kind {
+                    Kind::Text(it) => $name::of(it),
+                    _ => None,
+                }
+            }
+        }
+    )+};
+}
+
+read_as_words! { Protocol Algorithm Nat Fragments MidStream Format }
+
+/// `a, b or c`
+fn either(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => word.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 

@@ -44,7 +44,7 @@ impl Value {
     pub fn read_as<T: Read>(&self, what: &str, problems: &Problems) -> Option<T> {
         let read = T::read(self);
         if read.is_none() {
-            problems.add(self.at, format!("{what} is {self}: {}", T::ALLOWED));
+            problems.add(self.at, format!("{what} is {self}: {}", T::allowed()));
         }
         read
     }
@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
         match self.value(name) {
             Some(value) => value.read_as(name, self.problems),
             None => {
-                let what = format!("{name} is missing: {}", T::ALLOWED);
+                let what = format!("{name} is missing: {}", T::allowed());
                 self.problems.add(self.at, what);
                 None
             }

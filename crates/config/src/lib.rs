@@ -34,6 +34,7 @@ mod schema;
 mod spot;
 pub mod toml;
 pub mod value;
+mod words;
 mod write;
 
 #[doc = include_str!("../REFERENCE.md")]

@@ -9,14 +9,16 @@ use std::time::Duration;
 /// What a value may be read as.
 pub trait Read: Sized {
     /// What is allowed, as errors say it: "a port is 1 to 65535".
-    const ALLOWED: &'static str;
+    fn allowed() -> String;
 
     /// Itself, if the value is one.
     fn read(value: &Value) -> Option<Self>;
 }
 
 impl Read for bool {
-    const ALLOWED: &'static str = "it is true or false";
+    fn allowed() -> String {
+        "it is true or false".to_owned()
+    }
 
     fn read(value: &Value) -> Option<bool> {
         match value.kind {
@@ -27,7 +29,9 @@ impl Read for bool {
 }
 
 impl Read for String {
-    const ALLOWED: &'static str = "it is text in quotes";
+    fn allowed() -> String {
+        "it is text in quotes".to_owned()
+    }
 
     fn read(value: &Value) -> Option<String> {
         match &value.kind {
@@ -40,7 +44,9 @@ impl Read for String {
 macro_rules! whole {
     ($($number:ty, $allowed:literal;)+) => {$(
         impl Read for $number {
-            const ALLOWED: &'static str = $allowed;
+            fn allowed() -> String {
+        $allowed.to_owned()
+    }
 
             fn read(value: &Value) -> Option<$number> {
                 match value.kind {
@@ -65,7 +71,9 @@ whole! {
 pub struct Port(pub u16);
 
 impl Read for Port {
-    const ALLOWED: &'static str = "it is from 1 to 65535";
+    fn allowed() -> String {
+        "it is from 1 to 65535".to_owned()
+    }
 
     fn read(value: &Value) -> Option<Port> {
         let port = u16::read(value)?;
@@ -74,7 +82,9 @@ impl Read for Port {
 }
 
 impl Read for f64 {
-    const ALLOWED: &'static str = "it is a number";
+    fn allowed() -> String {
+        "it is a number".to_owned()
+    }
 
     fn read(value: &Value) -> Option<f64> {
         match value.kind {
@@ -89,7 +99,9 @@ impl Read for f64 {
 macro_rules! by_text {
     ($($what:ty, $allowed:literal;)+) => {$(
         impl Read for $what {
-            const ALLOWED: &'static str = $allowed;
+            fn allowed() -> String {
+        $allowed.to_owned()
+    }
 
             fn read(value: &Value) -> Option<$what> {
                 match &value.kind {
@@ -110,8 +122,10 @@ by_text! {
 }
 
 impl Read for Duration {
-    const ALLOWED: &'static str =
-        "it is a time like \"500ms\", \"30s\", \"5m\", \"6h\" or \"1d\", or a number of seconds";
+    fn allowed() -> String {
+        "it is a time like \"500ms\", \"30s\", \"5m\", \"6h\" or \"1d\", or a number of seconds"
+            .to_owned()
+    }
 
     fn read(value: &Value) -> Option<Duration> {
         let text = match &value.kind {

@@ -308,7 +308,7 @@ fn named(at: At, what: &str, name: &str, problems: &Problems) {
     }
     if matches!(name, "." | "..") {
         // Commands name it in paths, where these mean something else.
-        let allowed = "it is not made of dots alone";
+        let allowed = "it is neither \".\" nor \"..\"";
         problems.add(at, format!("the name of a {what} is {name:?}: {allowed}"));
     }
 }

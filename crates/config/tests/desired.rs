@@ -379,7 +379,7 @@ fn names_are_no_dots() {
         let value = bpfsmith_config::toml::read(&text).expect("a text");
         let problems = Desired::read(&value).expect_err("a refusal").to_string();
         let wanted = format!(
-            "line 1, column 1: the name of a proxy is {name:?}: it is not made of dots alone"
+            "line 1, column 1: the name of a proxy is {name:?}: it is neither \".\" nor \"..\""
         );
         assert_eq!(problems, wanted);
     }

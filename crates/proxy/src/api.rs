@@ -28,7 +28,7 @@
 //! there already, 500 if the kernel refused.
 
 use crate::change::Change;
-use crate::commands::words::{By, EVENTS, PROTOCOLS, STATES, Sort, Word};
+use crate::commands::words::{By, EVENTS, STATES, Sort, Word};
 use crate::daemon::{self, Daemon};
 use crate::error::{Error, Result};
 use crate::feed::{Subscription, Told};
@@ -37,6 +37,7 @@ use crate::http::{Answer, Method, Next, Request, Response, Stream};
 use crate::keeper::Turn;
 use crate::listing::Query;
 use crate::status;
+use bpfsmith_config::desired::Protocol;
 use bpfsmith_config::edit::Document;
 use bpfsmith_config::{Problems, Value, json};
 use bpfsmith_datapath::Prefix;
@@ -229,7 +230,7 @@ pub fn query(request: &Request) -> Result<Query> {
     };
     Ok(Query {
         filter: Filter {
-            protocol: word(request, "protocol", PROTOCOLS)?,
+            protocol: word(request, "protocol", Protocol::WORDS)?,
             client: parameter(request, "client", prefix, "addresses, like 10.0.0.0/8")?,
             client_port: parameter(request, "client_port", |it| it.parse().ok(), "a port")?,
             service: parameter(request, "service", place, "an address, or one with a port")?,
@@ -258,7 +259,7 @@ fn connection(daemon: &Daemon, [protocol, client, service]: [&str; 3]) -> Result
     let wrong = || {
         format!(
             "{protocol:?} is no protocol: it is {}",
-            PROTOCOLS.join(" or ")
+            Protocol::WORDS.join(" or ")
         )
     };
     let key = Key {

@@ -4,51 +4,13 @@ use bpfsmith_config::desired::{Algorithm, Nat, Protocol};
 use bpfsmith_datapath::connections::State;
 use bpfsmith_datapath::event::Kind;
 
-macro_rules! words {
-    ($($(#[$doc:meta])+ $name:ident { $($(#[$variant_doc:meta])+ $variant:ident = $word:literal,)+ })+) => {$(
-        $(#[$doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$variant_doc])+ $variant,)+
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
-
-            /// How they are written, in the same order.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// How it is written.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self {
-                    $($name::$variant => $word,)+
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-
-        impl Word for $name {
-            fn of(word: &str) -> Option<$name> {
-                $name::ALL.iter().copied().find(|it| it.word() == word)
-            }
-        }
-    )+};
-}
-
 /// What a word stands for.
 pub trait Word: Sized {
     /// What this one stands for, if it does for anything.
     fn of(word: &str) -> Option<Self>;
 }
 
-words! {
+bpfsmith_config::words! {
     /// What connections are put in order by.
     Sort {
         /// The oldest first.
@@ -111,26 +73,17 @@ words! {
     }
 }
 
-/// Words of [`Algorithm`].
-pub const ALGORITHMS: &[&str] = &[
-    Algorithm::Maglev.word(),
-    Algorithm::Source.word(),
-    Algorithm::Turns.word(),
-    Algorithm::Fewest.word(),
-];
+macro_rules! word {
+    ($($name:ident)+) => {$(
+        impl Word for $name {
+            fn of(word: &str) -> Option<$name> {
+                $name::of(word)
+            }
+        }
+    )+};
+}
 
-/// Words of [`Nat`].
-pub const NATS: &[&str] = &[
-    Nat::Dnat.word(),
-    Nat::Full.word(),
-    Nat::Direct.word(),
-];
-
-/// Words of [`Protocol`].
-pub const PROTOCOLS: &[&str] = &[
-    Protocol::Tcp.word(),
-    Protocol::Udp.word(),
-];
+word! { Sort By Hook Shell Names Format Algorithm Nat Protocol }
 
 /// States of connections.
 const ALL_STATES: [State; 5] = [
@@ -152,24 +105,6 @@ pub const STATES: &[&str] = &[
 
 /// Words of the [kinds](Kind) of events.
 pub const EVENTS: &[&str] = &["new", "closed", "periodic", "refused"];
-
-impl Word for Algorithm {
-    fn of(word: &str) -> Option<Algorithm> {
-        Algorithm::ALL.iter().copied().find(|it| it.word() == word)
-    }
-}
-
-impl Word for Nat {
-    fn of(word: &str) -> Option<Nat> {
-        Nat::ALL.iter().copied().find(|it| it.word() == word)
-    }
-}
-
-impl Word for Protocol {
-    fn of(word: &str) -> Option<Protocol> {
-        Protocol::ALL.iter().copied().find(|it| it.word() == word)
-    }
-}
 
 impl Word for bpfsmith_datapath::config::Protocol {
     fn of(word: &str) -> Option<bpfsmith_datapath::config::Protocol> {

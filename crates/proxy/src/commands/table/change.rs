@@ -1,7 +1,8 @@
 //! Commands that change what runs.
 
 use super::{Kind, Operand, Opt, PORT, Section, Spec};
-use crate::commands::words::{ALGORITHMS, Exit, Format, NATS, Names, PROTOCOLS};
+use crate::commands::words::{Exit, Format, Names};
+use bpfsmith_config::desired::{Algorithm, Nat, Protocol};
 
 const ASK: &[Exit] = &[
     Exit::Done,
@@ -49,7 +50,7 @@ const ANSWERS: Opt = Opt::value(
 const ALGORITHM: Opt = Opt::value(
     "--algorithm",
     "WORD",
-    Kind::Words(ALGORITHMS),
+    Kind::Words(Algorithm::WORDS),
     "how a target is chosen: maglev (by addresses and ports; as usual), source (by the client's address), turns, \
      or fewest (connections)",
 );
@@ -57,7 +58,7 @@ const ALGORITHM: Opt = Opt::value(
 const NAT: Opt = Opt::value(
     "--nat",
     "WORD",
-    Kind::Words(NATS),
+    Kind::Words(Nat::WORDS),
     "how packets get to targets: dnat (targets see the client's address; as usual), full (they see the proxy's), or \
      direct (they answer clients themselves)",
 );
@@ -86,7 +87,7 @@ const DEVICE: Opt = Opt::value(
 const PROTOCOL: Opt = Opt::value(
     "--protocol",
     "WORD",
-    Kind::Words(PROTOCOLS),
+    Kind::Words(Protocol::WORDS),
     "what is spoken: tcp (as usual) or udp; both are allowed",
 )
 .repeated();

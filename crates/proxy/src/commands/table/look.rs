@@ -1,7 +1,8 @@
 //! Commands that look.
 
 use super::{Kind, Opt, Section, Spec};
-use crate::commands::words::{By, EVENTS, Exit, Names, PROTOCOLS, STATES, Sort};
+use crate::commands::words::{By, EVENTS, Exit, Names, STATES, Sort};
+use bpfsmith_config::desired::Protocol;
 
 const ASK: &[Exit] = &[
     Exit::Done,
@@ -78,7 +79,7 @@ are put together, and each line has a sum.",
             Opt::value(
                 "--protocol",
                 "PROTOCOL",
-                Kind::Words(PROTOCOLS),
+                Kind::Words(Protocol::WORDS),
                 "only those of tcp or udp",
             ),
             Opt::value(
