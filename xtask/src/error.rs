@@ -72,6 +72,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("xz", "xz-utils"),
+    ("ldd", "libc-bin"),
     ("cargo", "cargo"),
 ];
 

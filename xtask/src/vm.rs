@@ -7,9 +7,9 @@
 //!
 //! 1. Debian's package of that kernel is fetched by apt and unpacked below `target/vm`, once.
 //!    The machine's own list of sources is only read, to find the mirror.
-//! 2. All test targets called `kernel*` are built with the C library linked in.
-//! 3. They go into an initramfs, together with the modules that they may need and a first process
-//!    of our own, `vm-init`.
+//! 2. All test targets called `kernel*` are built, as `cargo test` does: after that nothing is left to do.
+//! 3. They go into an initramfs, together with the libraries that they are linked with, the modules that they may need
+//!    and a first process of our own, `vm-init`.
 //! 4. qemu boots it under software emulation. The first process runs one test binary after the
 //!    other under `BPFSMITH_STRICT=1` and reports on the console.
 //!
@@ -82,9 +82,8 @@ pub fn run(request: &Request) -> Result<bool> {
     let root = root();
     let cache = target(&root).join("vm");
     let kernel = kernel::fetch(&request.kernel, &cache)?;
-    let build = cache.join("build");
-    let tests = binaries::tests(request, &root, &build)?;
-    let first = binaries::first(&root, &build)?;
+    let tests = binaries::tests(request, &root)?;
+    let first = binaries::first(&root, &cache.join("build"))?;
     let plan = Plan {
         word: word(),
         tests: tests.iter().map(|test| test.name.clone()).collect(),
@@ -128,6 +127,9 @@ fn archive(kernel: &Kernel, plan: &Plan, tests: &[Binary], first: &Path) -> Resu
         let bytes = fs::read(module).map_err(Error::file(module))?;
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         cpio.file(&format!("{}/{name}", plan::MODULES), &bytes)?;
+    }
+    for library in binaries::libraries(tests)? {
+        cpio.program(&library.to_string_lossy(), &library)?;
     }
     for test in tests {
         cpio.program(&format!("{}/{}", plan::TESTS, test.name), &test.path)?;

@@ -1,8 +1,9 @@
-//! Builds the test binaries so that they run where there is nothing else.
+//! The test binaries, which are those of `cargo test`, and what they take to run where there is nothing else.
 
-use crate::error::{line, start};
+use crate::error::{line, output, start};
 use crate::vm::Request;
 use crate::{Error, Result};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,8 +19,8 @@ pub(super) struct Binary {
 }
 
 /// The tests that are asked for, ordered by name.
-pub(super) fn tests(request: &Request, root: &Path, target: &Path) -> Result<Vec<Binary>> {
-    let mut command = cargo(root, target);
+pub(super) fn tests(request: &Request, root: &Path) -> Result<Vec<Binary>> {
+    let mut command = cargo(root);
     command.args(["test", "--no-run", "--test"]);
     command.arg(&request.tests);
     if request.packages.is_empty() {
@@ -41,9 +42,13 @@ pub(super) fn tests(request: &Request, root: &Path, target: &Path) -> Result<Vec
     }
 }
 
-/// The machine's first process.
+/// The machine's first process, with the C library linked in.
 pub(super) fn first(root: &Path, target: &Path) -> Result<PathBuf> {
-    let mut command = cargo(root, target);
+    let mut command = cargo(root);
+    command
+        .env("CARGO_TARGET_DIR", target)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command.args([
         "build",
         "--release",
@@ -51,6 +56,8 @@ pub(super) fn first(root: &Path, target: &Path) -> Result<PathBuf> {
         "xtask",
         "--bin",
         "vm-init",
+        "--target",
+        TARGET,
     ]);
     let built = built(&mut command)?;
     built
@@ -62,19 +69,30 @@ pub(super) fn first(root: &Path, target: &Path) -> Result<PathBuf> {
         })
 }
 
-/// Cargo, with flags that link the C library in. The names of functions stay, because probes in
-/// user space find their places by them.
-fn cargo(root: &Path, target: &Path) -> Command {
+/// The libraries that the tests are linked with, and what loads them: a machine has them at the same places.
+pub(super) fn libraries(tests: &[Binary]) -> Result<BTreeSet<PathBuf>> {
+    let mut command = Command::new("ldd");
+    command.args(tests.iter().map(|test| &test.path));
+    let said = output(&mut command)?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    Ok(said
+        .lines()
+        .filter_map(library)
+        .map(PathBuf::from)
+        .collect())
+}
+
+/// `name => /path (address)` or `/path (address)`, behind a tab; other lines are of the binaries themselves, and of what
+/// the kernel brings along.
+fn library(line: &str) -> Option<&str> {
+    let mut words = line.strip_prefix('\t')?.split(' ');
+    words.find(|word| word.starts_with('/'))
+}
+
+fn cargo(root: &Path) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .env("CARGO_TARGET_DIR", target)
-        .env(
-            "RUSTFLAGS",
-            "-C target-feature=+crt-static -C strip=debuginfo",
-        )
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.current_dir(root);
     command
 }
 
@@ -83,8 +101,6 @@ fn built(command: &mut Command) -> Result<Vec<Binary>> {
     command.args([
         "--quiet",
         "--message-format=json-render-diagnostics",
-        "--target",
-        TARGET,
     ]);
     command.stderr(Stdio::inherit());
     let output = command.output().map_err(|why| start(command, why))?;
@@ -177,6 +193,21 @@ mod tests {
         for end in 0..line.rfind("\",\"fresh").unwrap() {
             assert_eq!(binary(&line[..end]), None, "{end}");
         }
+    }
+
+    #[test]
+    fn libraries_are_at_their_places() {
+        let check = |line: &str, path| assert_eq!(library(line), path);
+        check(
+            "\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)",
+            Some("/lib/x86_64-linux-gnu/libc.so.6"),
+        );
+        check(
+            "\t/lib64/ld-linux-x86-64.so.2 (0x00007f)",
+            Some("/lib64/ld-linux-x86-64.so.2"),
+        );
+        check("\tlinux-vdso.so.1 (0x00007f)", None);
+        check("/target/debug/deps/kernel_maps-12:", None);
     }
 
     #[test]
