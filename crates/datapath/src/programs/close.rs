@@ -143,6 +143,7 @@ impl Lane<'_> {
             R1.has(Word::RESET | Word::UNCOUNTED).then(code![
                 load(R1, L4.get(tcp::flags)),
                 jset(R1, TCP_RST | TCP_SYN, stays),
+                self.is_used(),
                 mov(W1, !Word::RESET),
                 atomic_and(FLOW.get(self.fields.word), R1),
                 partner(self, other, FLOW.at(0)),

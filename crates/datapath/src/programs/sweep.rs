@@ -228,6 +228,7 @@ impl Lane<'_> {
     /// Jumps to `next` or falls through when there is no more to do. R6 is the tally. Clobbers R0 to R5.
     fn look_after(&self, still: &Code, next: Label) -> Code {
         let (back, other) = (slot::<u64>("back"), self.context.other);
+        let state = slot::<u32>("state");
         let (answers, idle, alive, both, lone) = (
             label("answers"),
             label("idle"),
@@ -236,10 +237,13 @@ impl Lane<'_> {
             label("lone"),
         );
         code![
+            // Before any stamp: packets that change it say before that they came.
+            load(R1, FLOW.get(self.fields.word)),
+            store(state.u32(0), R1),
             load(R1, FLOW.get(self.fields.tag)),
             jset(R1, i32::from(ANSWER), answers),
             one_more(Tally::visited),
-            self.is_idle(FLOW, idle),
+            self.is_idle(FLOW, state, idle),
             self.is_deserted(other, back, both),
             bind(alive),
             self.lives(other, back),
@@ -247,7 +251,7 @@ impl Lane<'_> {
             bind(idle),
             self.back(other, back),
             jeq(R0, 0, both),
-            self.is_idle(R0, both),
+            self.is_idle(R0, state, both),
             self.ages(),
             ja(alive),
             bind(both),
@@ -255,7 +259,7 @@ impl Lane<'_> {
             ja(next),
             // Answers go with their flow, unless that is gone.
             bind(answers),
-            self.is_idle(FLOW, lone),
+            self.is_idle(FLOW, state, lone),
             ja(next),
             bind(lone),
             self.ages(),
@@ -358,19 +362,15 @@ impl Lane<'_> {
         ]
     }
 
-    /// Jumps to `idle` if the last packet of the direction at `flow` came longer ago than the state of the
-    /// flow at FLOW allows. The state is read first: packets that change it say before that they came. Clobbers
-    /// R0 to R5.
-    fn is_idle(&self, flow: Reg, idle: Label) -> Code {
+    /// Jumps to `idle` if the last packet of the direction at `flow` came longer ago than `state`, which was read before,
+    /// allows the flow at FLOW. Clobbers R0 to R5.
+    fn is_idle(&self, flow: Reg, state: Slot, idle: Label) -> Code {
         let timeouts = self.context.shape.timeouts;
         let ticks = |time| self.context.shape.clock.ticks(time);
         let both = Word::FIN | Word::FIN_ANSWER;
-        let word = slot::<u32>("word");
         code![
-            load(R1, FLOW.get(self.fields.word)),
-            store(word.u32(0), R1),
             self.age(flow),
-            load(R1, word.u32(0)),
+            load(R1, state.u32(0)),
             match self.path.protocol {
                 Protocol::Udp => code![mov(R2, ticks(timeouts.udp))],
                 Protocol::Tcp => code![

@@ -16,8 +16,8 @@ use std::time::Duration;
 const FLOWS: u32 = 256;
 
 /// How long the flow may be silent from its packet on, and how long any other.
-const SHORT: Duration = Duration::from_secs(10);
-const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_secs(6 * 3600);
 
 /// A packet that comes after a long time.
 struct Turn {
@@ -51,7 +51,7 @@ impl Turn {
 const OPEN: (Side, &str) = (Side::Backend, "SA");
 const SEEN: (Side, &str) = (Side::Client, "A");
 
-const TURNS: [Turn; 5] = [
+const TURNS: [Turn; 6] = [
     Turn {
         protocol: Protocol::Tcp,
         before: &[OPEN, SEEN, (Side::Client, "FA")],
@@ -73,6 +73,12 @@ const TURNS: [Turn; 5] = [
     Turn {
         protocol: Protocol::Tcp,
         before: &[OPEN],
+        packet: (Side::Client, "A"),
+        state: State::Established,
+    },
+    Turn {
+        protocol: Protocol::Tcp,
+        before: &[OPEN, SEEN, (Side::Backend, "R")],
         packet: (Side::Client, "A"),
         state: State::Established,
     },
