@@ -395,7 +395,7 @@ fn as_far_as_seen<T>(looked: Result<T>) -> Result<Option<T>> {
     let is_short = |error: &Error| {
         matches!(
             error.errno(),
-            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
+            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN)
         )
     };
     match looked {
@@ -424,7 +424,7 @@ fn forwards(name: &str) -> Result<BTreeSet<Family>> {
         (Family::V4, "ipv4"),
         (Family::V6, "ipv6"),
     ] {
-        if setting(&format!("{part}/conf/{name}/forwarding"))? == Some(1) {
+        if setting(&format!("{part}/conf/{name}/forwarding"))?.is_some_and(|it| it > 0) {
             families.insert(family);
         }
     }
@@ -501,6 +501,7 @@ mod tests {
         }
         for short in [
             Errno::EMFILE,
+            Errno::EAGAIN,
             Errno::ENFILE,
             Errno::ENOMEM,
         ] {
