@@ -67,6 +67,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
             Error::Wanted(problems) => problems.into(),
+            Error::Http(error) => error.into(),
             error => Failure::Failed(error.to_string()),
         }
     }
@@ -138,7 +139,11 @@ impl Act<'_> {
                     config: it.config.clone(),
                     socket: self.parsed.globals.socket.clone(),
                 };
-                run::run(&options, self.out)?;
+                run::run(&options, self.out).map_err(|error| match error {
+                    // It asks no daemon: it is to be one.
+                    Error::Http(error) => Failure::Failed(error.to_string()),
+                    error => error.into(),
+                })?;
                 Ok(Exit::Done)
             }
             Command::Demo(it) => Ok(demo::demo(it, &self.parsed.globals, self.out)?),

@@ -174,8 +174,8 @@ impl<'s, 'a> Play<'s, 'a> {
         let sight = loop {
             match self.sight() {
                 Ok(sight) if sight.pid == pid => break sight,
-                // It is not there yet.
-                Ok(_) | Err(Error::Http(crate::http::Error::File { .. })) => {}
+                // It is not there yet, or has failed to begin: that is told below.
+                Ok(_) | Err(Error::Http(_)) => {}
                 Err(error) => return Err(error),
             }
             daemon.expect()?;

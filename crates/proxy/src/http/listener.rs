@@ -13,9 +13,9 @@ use std::path::Path;
 /// A place that is taken for a [`Server`](super::Server), which may be started later: who connects meanwhile waits.
 #[derive(Debug)]
 pub struct Listener {
-    pub(super) socket: Socket,
-    /// The file that is removed in the end.
+    /// The file that is removed in the end: before the socket is closed, so that the inode is nobody else's.
     pub(super) file: Option<SocketFile>,
+    pub(super) socket: Socket,
     pub(super) address: Option<SocketAddr>,
 }
 

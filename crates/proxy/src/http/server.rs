@@ -32,7 +32,7 @@ pub struct Limits {
     pub sizes: Sizes,
     /// So many connections are served at once; whoever comes besides is told so, with 503.
     pub connections: usize,
-    /// So many of them may be streams, which end when their reader likes: there is always room for a question.
+    /// So many of them may be streams, which end when their reader likes: followers leave room for questions.
     pub streams: usize,
     /// A head may take so long, from its first byte, or from the beginning of the connection.
     pub head_time: Duration,
@@ -161,11 +161,13 @@ impl Server {
             turned_away: AtomicU64::new(0),
         });
         let Listener {
-            socket,
             file,
+            socket,
             address,
         } = listener;
         let socket = Arc::new(socket);
+        // Dropped before the socket, should there be no thread.
+        let file = file;
         let (accepting_shared, accepting_socket) = (Arc::clone(&shared), Arc::clone(&socket));
         let accepting = Builder::new()
             .name("http".to_owned())

@@ -298,23 +298,33 @@ fn places_are_given_back() {
     deadline(LIMIT, || {
         (answer(tcp(&daemon, 9100), &counters).0 == 200).then_some(())
     });
-    let follow = |_| {
+    let follow = || {
         let mut stream = unix(&daemon);
         stream
             .write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
             .unwrap();
         let mut begin = [0; 12];
         stream.read_exact(&mut begin).unwrap();
-        assert_eq!(&begin, b"HTTP/1.1 200");
-        stream
+        (String::from_utf8_lossy(&begin).into_owned(), stream)
     };
-    let followers: Vec<UnixStream> = (0..64).map(follow).collect();
+    let mut followers = Vec::new();
+    for _ in 0..48 {
+        let (begin, stream) = follow();
+        assert_eq!(begin, "HTTP/1.1 200");
+        followers.push(stream);
+    }
+    // One more may not follow, but everybody may ask.
+    let said = daemon.fails(1, &["events", "--follow"]);
+    assert!(said.contains("too many follow"), "{said}");
+    daemon.ok(&["status"]);
+    let waiting: Vec<UnixStream> = (0..16).map(|_| unix(&daemon)).collect();
     let said = daemon.fails(1, &["status"]);
     assert!(said.contains("too many connections"), "{said}");
-    drop(followers);
+    drop((waiting, followers));
     deadline(LIMIT, || {
         daemon.cli(&["status"]).status.success().then_some(())
     });
+    deadline(LIMIT, || (follow().0 == "HTTP/1.1 200").then_some(()));
 }
 
 /// Events as people read them, as they come.

@@ -7,6 +7,7 @@ use bpfsmith_config::json;
 use bpfsmith_gate::{deadline, needs};
 use bpfsmith_proxy::http::{Client, Method};
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 const CONFIG: &str = r#"
@@ -235,9 +236,20 @@ fn there_is_one_daemon() {
     let world = World::new(1, 2);
     let _servers = world.serve(SERVED);
     let daemon = Daemon::start(&world, CONFIG);
-    let config = daemon.config();
-    let said = daemon.fails(1, &["run", config.to_str().unwrap()]);
-    assert!(said.contains(&daemon.pid().to_string()), "{said}");
+    let run = |socket: PathBuf| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--socket").arg(socket).arg("run");
+        command.arg(daemon.config()).stdin(Stdio::null());
+        let output = daemon.at_home(|| command.output()).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&daemon.pid().to_string()), "{said}");
+        said
+    };
+    let said = run(daemon.socket());
+    assert!(said.contains("serves there"), "{said}");
+    let said = run(daemon.dir().join("another"));
+    assert!(said.contains("is another proxy's"), "{said}");
     assert_eq!(who(&world.client().node, asked(80)), "b0");
     let said = daemon.fails(
         1,
