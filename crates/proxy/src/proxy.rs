@@ -107,6 +107,7 @@ impl Proxy {
             ..World::default()
         };
         let keeper = Keeper::open(desired, world, pins.as_ref())?;
+        let lost = report::lost(&keeper.generation().counters()?);
         let events = Events::open(keeper.generation())?;
         let feed = powerless::start(|| Feed::start(events, &keeper.plan().listeners, sinks))?;
         let shared = Arc::new(Shared {
@@ -126,6 +127,7 @@ impl Proxy {
             checks,
             feed,
             begun: Instant::now(),
+            lost,
         });
         {
             let mut kept = shared.lock();

@@ -42,7 +42,7 @@ impl Shared {
                 .chain(failures)
                 .chain(self.unanswered())
                 .chain(room(keeper))
-                .chain(untold(&counters))
+                .chain(self.untold(&counters))
                 .collect(),
             leaving: leaving(keeper)?,
             proxies: proxies(keeper),
@@ -59,6 +59,14 @@ impl Shared {
     fn unanswered(&self) -> impl Iterator<Item = String> {
         let known = self.names.known().into_iter();
         known.filter_map(|(name, known)| known.error.map(|error| format!("{name}: {error}")))
+    }
+
+    /// That there were more events than this process could read, if that is so.
+    fn untold(&self, counters: &BTreeMap<Reason, u64>) -> Option<String> {
+        let lost = lost(counters).saturating_sub(self.lost);
+        (lost > 0).then(|| {
+            format!("{lost} events found no room, as they come faster than they are read: the access log, metrics of connections and who follows lack these; set settings.events false ends that")
+        })
     }
 
     fn groups(&self, kept: &Kept) -> Result<Vec<status::Group>> {
@@ -100,6 +108,14 @@ impl Shared {
     }
 }
 
+/// Events that found no room.
+pub(super) fn lost(counters: &BTreeMap<Reason, u64>) -> u64 {
+    counters
+        .get(&Reason::EventLost)
+        .copied()
+        .unwrap_or_default()
+}
+
 fn proxies(keeper: &Keeper) -> Vec<status::Listeners> {
     let mut places: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for listening in keeper.plan().listeners.values() {
@@ -137,14 +153,6 @@ fn room(keeper: &Keeper) -> Option<String> {
     (wanted != there).then(|| {
         format!("there is room for {there} flows, not for {wanted}: that changes when the proxy is detached and run again")
     })
-}
-
-/// That there were more events than anybody read, if that is so.
-fn untold(counters: &BTreeMap<Reason, u64>) -> Option<String> {
-    let lost = counters.get(&Reason::EventLost).filter(|lost| **lost > 0)?;
-    Some(format!(
-        "{lost} events found no room, as they came faster than this process read them: the access log, metrics of connections and who follows lack these"
-    ))
 }
 
 /// What was heard of a target.

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) checks: Checks,
     pub(super) feed: Feed,
     pub(super) begun: Instant,
+    /// Events that had found no room before.
+    pub(super) lost: u64,
 }
 
 /// What one thread changes at a time.

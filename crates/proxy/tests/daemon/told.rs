@@ -5,6 +5,7 @@ use crate::rig::support::world::{LIMIT, World};
 use crate::rig::{Daemon, SERVED, asked, at, number, target, text};
 use bpfsmith_config::json;
 use bpfsmith_gate::{deadline, needs};
+use bpfsmith_proxy::http::{Client, Method};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
@@ -243,6 +244,10 @@ fn more_events_than_there_is_room_for_are_counted() {
         &world,
         "port = 80\nprotocol = \"udp\"\ntarget = \"10.20.0.2:8080\"\n[settings]\nevents = true\n",
     );
+    // Those of a long life would come later.
+    let client = Client::unix(daemon.socket());
+    let wanted = client.request(Method::PUT, "/v1/events", br#"{"kinds": ["new"]}"#);
+    assert!(wanted.unwrap().is_success());
     let ask = |port: u16| {
         let socket = UdpSocket::bind(("0.0.0.0", port)).unwrap();
         socket.connect(asked(80)).unwrap();
