@@ -1,7 +1,7 @@
 //! The process is killed, or told to end, whenever chance has it.
 
 use super::model::{self, FILE, Model};
-use super::{Api, Chance, Load, count, under_load};
+use super::{Api, Chance, Load, Over, count, under_load};
 use crate::rig::support::world::World;
 use crate::rig::{Daemon, SERVED, at, number};
 use bpfsmith_gate::needs;
@@ -10,30 +10,33 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Changes as fast as they are answered, until nobody answers: who may answer clients then is one or the other.
+/// Changes as fast as they are answered, until nobody answers: it is as before the last one then, or as after it.
 fn hurry(
     api: &Api,
     load: &Load<'_>,
-    model: &mut Model,
+    mut model: Model,
     chance: &mut Chance,
     made: &AtomicU32,
     is_over: &AtomicBool,
-) {
+) -> [Model; 2] {
     while !is_over.load(Ordering::Acquire) {
         let mut next = model.clone();
         let change = next.next(chance);
         if ["save", "reload"].contains(&change.path[1].as_str()) {
-            // The file stays as it is: it says what is true after the next start.
+            // The file stays as it is: what was changed outlives the process without it.
             continue;
         }
-        *model = next;
-        load.truth.may_become(&model.allowed());
-        let Ok(reply) = change.ask(api) else { return };
+        load.truth.may_become(&next.allowed());
+        let Ok(reply) = change.ask(api) else {
+            return [model, next];
+        };
+        model = next;
         let said = String::from_utf8_lossy(&reply.body);
         assert!(reply.is_success(), "{change:?}: {said}");
         load.truth.is(model.allowed());
         made.fetch_add(1, Ordering::Release);
     }
+    [model.clone(), model]
 }
 
 #[test]
@@ -63,20 +66,21 @@ fn stopped(test: &str, times: u32, stop: impl Fn(&mut Daemon<'_>, bool)) {
     let mut other = chance.another();
     let (made, mut at_start) = (AtomicU32::new(0), 0);
     under_load(&world, Model::default().allowed(), &mut chance, |load| {
-        let mut before = 0;
+        let (mut model, mut before) = (Model::default(), 0);
         for _ in 0..times {
             let api = Api::of(&daemon);
             let is_over = AtomicBool::new(false);
             let mut theirs = other.another();
-            let mut model = Model::default();
-            std::thread::scope(|scope| {
-                scope.spawn(|| hurry(&api, load, &mut model, &mut theirs, &made, &is_over));
+            let now = model.clone();
+            let either = std::thread::scope(|scope| {
+                let changes = scope.spawn(|| hurry(&api, load, now, &mut theirs, &made, &is_over));
+                let over = Over(&is_over);
                 // Whatever it does then, it does not end it.
                 std::thread::sleep(Duration::from_millis(other.below(1500)));
                 stop(&mut daemon, true);
-                is_over.store(true, Ordering::Release);
+                drop(over);
+                changes.join().unwrap()
             });
-            load.truth.may_become(&Model::default().allowed());
             // Some do not even live until they have begun.
             for _ in 0..other.below(3) {
                 daemon.run();
@@ -85,7 +89,8 @@ fn stopped(test: &str, times: u32, stop: impl Fn(&mut Daemon<'_>, bool)) {
                 at_start += 1;
             }
             daemon.restart();
-            load.truth.is(Model::default().allowed());
+            model = model::done(&daemon, either);
+            load.truth.is(model.allowed());
             load.goes_on();
             load.all_are_known(&daemon);
             let now = number(at(&daemon.status(), &["counters"]), &["opened"]);

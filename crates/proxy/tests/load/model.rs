@@ -1,6 +1,9 @@
 //! A configuration that changes by chance, and whom it lets answer.
 
 use super::{Allowed, Api, Chance, Truth, v4, v6};
+use crate::rig::{Daemon, at, items, text};
+use bpfsmith_config::desired;
+use bpfsmith_config::edit::Document;
 use bpfsmith_config::{Value, json};
 use bpfsmith_proxy::http::{Error, Method, Reply};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +133,16 @@ impl Model {
     pub(crate) fn allowed4(&self) -> Allowed {
         let all = self.allowed().into_iter();
         all.filter(|((_, to), _)| to.is_ipv4()).collect()
+    }
+
+    fn seen(&self) -> Seen {
+        let drained = self.drained.iter().copied();
+        (
+            self.targets.clone(),
+            drained.filter(|it| self.targets.contains_key(it)).collect(),
+            self.route,
+            self.extra.clone(),
+        )
     }
 
     fn answering(&self) -> impl Iterator<Item = u8> + '_ {
@@ -264,6 +277,60 @@ impl Model {
         let body = format!(r#"{{"target": "{}", "group": "web"}}"#, target(number));
         change(Method::POST, &["v1", word], Some(body))
     }
+}
+
+/// What can be seen of a model: the targets of `web` with their weights, which of them are drained, where the one client
+/// is led, and more proxies.
+type Seen = (
+    BTreeMap<u8, u32>,
+    BTreeSet<u8>,
+    Option<u8>,
+    BTreeMap<u16, u8>,
+);
+
+/// What a daemon says that it does.
+fn look(daemon: &Daemon<'_>) -> Seen {
+    let document = Document::read(&daemon.ok(&["config"])).unwrap();
+    let desired = document.desired();
+    let targets = |group: &str| -> BTreeMap<u8, u32> {
+        let targets = desired.group(group).unwrap().targets.iter();
+        let target = |it: &desired::Target| (number_of(&it.place.to_string()), it.weight);
+        targets.map(target).collect()
+    };
+    let first = |group: &str| *targets(group).first_key_value().unwrap().0;
+    let proxy = |name: &str| desired.proxies.iter().find(|it| it.name == name);
+    let route = proxy("web").unwrap().routes.first();
+    let more = desired.proxies.iter();
+    let more = more.filter(|it| it.name.starts_with("more"));
+    let status = daemon.status();
+    let groups = items(at(&status, &["groups"])).iter();
+    let web = groups.filter(|it| text(it, &["name"]) == "web");
+    let states = web.flat_map(|it| items(at(it, &["targets"])));
+    let drained = states.filter(|it| text(it, &["state"]) == "drained");
+    (
+        targets("web"),
+        drained
+            .map(|it| number_of(text(it, &["address"])))
+            .collect(),
+        route.map(|it| first(&it.group)),
+        more.map(|it| (it.port, first(&it.group))).collect(),
+    )
+}
+
+/// Of which target this is the address: the other way round than [`target`].
+fn number_of(address: &str) -> u8 {
+    let numbers = 0..BACKENDS;
+    let mut numbers = numbers.filter(|number| target(*number) == address);
+    numbers.next().unwrap_or_else(|| panic!("{address}"))
+}
+
+/// Which of these a daemon does.
+#[track_caller]
+pub(crate) fn done(daemon: &Daemon<'_>, either: [Model; 2]) -> Model {
+    let seen = look(daemon);
+    let found = either.iter().find(|model| model.seen() == seen);
+    let found = found.unwrap_or_else(|| panic!("{seen:?} is neither of {either:#?}"));
+    found.clone()
 }
 
 /// A change is made, and nothing of what was before is true then.
