@@ -73,6 +73,15 @@ impl Default for Request {
     }
 }
 
+impl Request {
+    /// Whether the tests of `package/target` are asked for.
+    fn wants(&self, name: &str) -> bool {
+        let is_of = |package: &String| name.split('/').next() == Some(package);
+        let is_named = self.packages.is_empty() || self.packages.iter().any(is_of);
+        is_named && !self.excluded.iter().any(is_of)
+    }
+}
+
 /// Does it all. True if the tests passed.
 ///
 /// # Errors
@@ -222,6 +231,24 @@ mod tests {
              p/d: FAILED: the machine stopped before\n\
              1 skips; up after 2.6 s (by its clock 1.9 s), off after 4.0 s"
         );
+    }
+
+    #[test]
+    fn packages_are_asked_for_or_left_out() {
+        let wants = |packages: &[&str], excluded: &[&str], name: &str| {
+            let list = |names: &[&str]| names.iter().copied().map(str::to_owned).collect();
+            let request = Request {
+                packages: list(packages),
+                excluded: list(excluded),
+                ..Request::default()
+            };
+            request.wants(name)
+        };
+        assert!(wants(&[], &[], "a/kernel"));
+        assert!(wants(&["b", "a"], &[], "a/kernel"));
+        assert!(!wants(&["b", "a-b"], &[], "a/kernel"));
+        assert!(!wants(&[], &["a"], "a/kernel"));
+        assert!(wants(&[], &["a-b", "b"], "a/kernel"));
     }
 
     #[test]

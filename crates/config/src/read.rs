@@ -45,8 +45,8 @@ macro_rules! whole {
     ($($number:ty, $allowed:literal;)+) => {$(
         impl Read for $number {
             fn allowed() -> String {
-        $allowed.to_owned()
-    }
+                $allowed.to_owned()
+            }
 
             fn read(value: &Value) -> Option<$number> {
                 match value.kind {
@@ -100,8 +100,8 @@ macro_rules! by_text {
     ($($what:ty, $allowed:literal;)+) => {$(
         impl Read for $what {
             fn allowed() -> String {
-        $allowed.to_owned()
-    }
+                $allowed.to_owned()
+            }
 
             fn read(value: &Value) -> Option<$what> {
                 match &value.kind {
