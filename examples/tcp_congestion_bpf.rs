@@ -393,7 +393,8 @@ fn check(ours: &Ours, transfer: &Transfer) -> Result<(), Box<dyn Error>> {
     };
     let losses = transfer.windows.iter().filter(|window| window.what == LOSS);
     holds("one socket chose it", count(INIT)? == 1)?;
-    holds("its window grew", count(GROWTH)? > 100)?;
+    // Of few megabytes on a slow machine an acknowledgement may be of many packets.
+    holds("its window grew", count(GROWTH)? > 20)?;
     holds("there were losses", count(LOSS)? > 0)?;
     holds("each was told", losses.count() > 0)?;
     let windows = transfer.windows.iter().map(|window| window.cwnd);
