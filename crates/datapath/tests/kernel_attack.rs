@@ -8,6 +8,9 @@ mod packets {
     pub(crate) mod stage;
     pub(crate) mod talk;
 }
+#[path = "life/age.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod age;
 #[path = "life/rig.rs"]
 #[allow(dead_code, reason = "a part of it is used")]
 mod rig;

@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "life/age.rs"]
+#[expect(dead_code, reason = "another test uses the rest of it")]
+mod age;
 #[path = "life/counting.rs"]
 mod counting;
 #[path = "life/events.rs"]

@@ -8,7 +8,7 @@
 
 mod support;
 
-#[path = "timeouts/age.rs"]
+#[path = "life/age.rs"]
 mod age;
 #[path = "timeouts/day.rs"]
 mod day;

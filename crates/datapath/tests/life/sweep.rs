@@ -1,5 +1,6 @@
 //! Flows that nobody uses are forgotten by the kernel.
 
+use crate::age::Time;
 use crate::rig::{Flow, Rig, client, config, inside, listener};
 use bpfsmith_datapath::config::*;
 use bpfsmith_datapath::flows::Flows;
@@ -158,8 +159,12 @@ fn what_ended_goes_soon_and_what_began_anew_stays() {
 fn a_flow_that_nobody_answered_is_no_flow_after_a_while() {
     needs!(Root, Bpf, NetNs, Veth, BpfLoop, Timer);
     let mut config = short();
-    config.timeouts.unanswered = Duration::from_millis(300);
+    let long = Duration::from_secs(3600);
+    config.timeouts.unanswered = long;
+    config.timeouts.udp = 8 * long;
+    config.timeouts.established = 8 * long;
     inside(&config, Hook::Xdp, |rig| {
+        let mut time = Time::new(rig, config.timeouts.round);
         for (family, protocol) in PATHS {
             let begin = |n| {
                 rig.begin(protocol, client(family, n), listener(family))
@@ -168,11 +173,9 @@ fn a_flow_that_nobody_answered_is_no_flow_after_a_while() {
             let first = begin(1);
             assert_eq!(begin(1).backend, first.backend, "the same flow");
             // The backends take turns.
-            let then = deadline(LIMIT, || {
-                std::thread::sleep(Duration::from_millis(400));
-                let then = begin(1);
-                (then.backend != first.backend).then_some(then)
-            });
+            time.goes_on(2 * long);
+            let then = begin(1);
+            assert_ne!(then.backend, first.backend, "another flow");
             assert!(
                 rig.send(&first.answer("SA")).is_none(),
                 "an answer to what is forgotten"
@@ -180,10 +183,9 @@ fn a_flow_that_nobody_answered_is_no_flow_after_a_while() {
             rig.send(&then.answer("SA")).unwrap();
             rig.send(&then.ask("A")).unwrap();
             let late = begin(2);
-            deadline(LIMIT, || {
-                std::thread::sleep(Duration::from_millis(400));
-                rig.send(&late.answer("SA")).is_none().then_some(())
-            });
+            time.goes_on(2 * long);
+            assert!(rig.send(&late.answer("SA")).is_none(), "too late");
+            assert!(rig.send(&then.ask("A")).is_some(), "it was answered");
         }
     });
 }

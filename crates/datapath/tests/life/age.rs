@@ -50,6 +50,11 @@ impl Time {
         u64::from(self.clock.ticks(time).unsigned_abs())
     }
 
+    /// Flows become older by so much.
+    pub(crate) fn goes_on(&mut self, by: Duration) {
+        self.goes_on_until(self.now() + self.ticks(by));
+    }
+
     /// Goes on until then, if that is not over.
     pub(crate) fn goes_on_until(&mut self, then: u64) {
         /// More at once would be the past.
