@@ -18,7 +18,8 @@
 //! effects explains it. Such a skip is shown all the same.
 //!
 //! Under `BPFSMITH_SLOW=1`, which virtual machines set, a test that proves something by repetition
-//! repeats it less: see [`rounds`].
+//! repeats it less: see [`rounds`]. Under `BPFSMITH_LONG=1`, which somebody sets who has the time, one that does
+//! a part of what it can does all of it: see [`part`].
 //!
 //! Each [`Need`] is a row of one table, in `need.rs`. `cargo run -p bpfsmith-gate --example needs`
 //! prints what this machine has. Needs are found out by trying, with the smallest map, program or link
@@ -44,7 +45,7 @@ mod wait;
 pub use bpfsmith_sys::cgroup::Cgroup;
 pub use bpfsmith_sys::mount::Mount;
 pub use cgroup::cgroup;
-pub use effort::{is_slow, rounds};
+pub use effort::{is_long, is_slow, part, rounds};
 pub use fds::{Fd, Fds, open_fds};
 pub use kernel::{Version, built_without, release, version};
 pub use mount::{bpffs, tracefs};

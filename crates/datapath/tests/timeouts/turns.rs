@@ -6,7 +6,7 @@ use crate::script::Side;
 use bpfsmith_datapath::config::*;
 use bpfsmith_datapath::connections::{self, State};
 use bpfsmith_datapath::programs::Hook;
-use bpfsmith_gate::needs;
+use bpfsmith_gate::{needs, part};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -130,10 +130,7 @@ fn a_state_with_a_shorter_time_begins_with_its_packet() {
             on(1);
             let mut clients = 0;
             // Some of these moments are so short that it takes many of them to see what goes wrong.
-            let rounds = match std::env::var("BPFSMITH_LONG").as_deref() {
-                Ok("1") => 2000,
-                _ => 60,
-            };
+            let rounds = usize::try_from(part(2000, 60)).unwrap();
             for family in [Family::V4, Family::V6].into_iter().cycle().take(rounds) {
                 let flows: Vec<Flow> = (0..FLOWS)
                     .map(|_| {
@@ -144,7 +141,7 @@ fn a_state_with_a_shorter_time_begins_with_its_packet() {
                         flow
                     })
                     .collect();
-                time.goes_on_until(time.now() + time.ticks(2 * SHORT));
+                time.goes_on(2 * SHORT);
                 flows.iter().for_each(|flow| send(rig, flow, turn.packet));
                 time.is_swept(rig);
                 assert_eq!(states(rig), vec![turn.state; flows.len()]);

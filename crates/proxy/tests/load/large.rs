@@ -1,10 +1,10 @@
 //! A configuration of ten thousand listeners: it is right, and how long it takes is told.
 
-use super::{Api, Chance, is_long};
+use super::{Api, Chance};
 use crate::rig::support::people::try_who;
 use crate::rig::support::world::{LIMIT, World};
 use crate::rig::{Daemon, number};
-use bpfsmith_gate::needs;
+use bpfsmith_gate::{is_long, needs};
 use bpfsmith_net::Node;
 use bpfsmith_proxy::http::Method;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -21,17 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Whether tests do all of it, which takes minutes: a part of it shows the same.
-pub(crate) fn is_long() -> bool {
-    std::env::var("BPFSMITH_LONG").as_deref() == Ok("1")
-}
-
-/// So many in the long form, or else a few, of which a slow machine does fewer.
+/// So many in the long form, or else a few, but two at least.
 pub(crate) fn count(long: u32, short: u32) -> u32 {
-    match is_long() {
-        true => long,
-        false => bpfsmith_gate::rounds(short).max(2),
-    }
+    bpfsmith_gate::part(long, short).max(2)
 }
 
 /// Numbers by chance that can be had again: Marsaglia's xorshift.

@@ -1,10 +1,10 @@
 //! What cannot be applied is not, and traffic goes on as before.
 
 use super::model::{self, FILE, Model};
-use super::{Api, Chance, Load, is_long, under_load};
+use super::{Api, Chance, Load, under_load};
 use crate::rig::support::world::{LIMIT, World};
 use crate::rig::{Daemon, SERVED};
-use bpfsmith_gate::{deadline, needs};
+use bpfsmith_gate::{deadline, is_long, needs};
 use bpfsmith_net::{Device, Kind};
 use bpfsmith_proxy::http::Method;
 use std::fs;
