@@ -42,9 +42,9 @@ pub enum Error {
     /// The kernel does not say how fast its ticks go.
     #[error("clock_getres CLOCK_MONOTONIC_COARSE: {0} (give the ticks a second with Clock::new)")]
     Clock(Errno),
-    /// The kernel has no timer for the map that looks after flows.
+    /// The kernel does not start the timer that looks after flows.
     #[error(
-        "bpf_timer_init on map sweeper: {0} (the map must be open or pinned, and have its BTF)"
+        "the timer of map sweeper: {0} (the map must be open or pinned, and have its BTF; ENOMEM: memory is short)"
     )]
     Timer(Errno),
     /// No random numbers are to be had.

@@ -17,7 +17,7 @@ use crate::shape::{
 use crate::tables::Tables;
 use bpfsmith_asm::program::Program;
 use bpfsmith_maps::{Handle, Map, PerCpuMap, View};
-use bpfsmith_prog::{Load, Maps, Prog};
+use bpfsmith_prog::{Load, Maps, Prog, with_room_for_timers};
 use bpfsmith_uapi::map::{MapDef, MapShape, Name};
 use bpfsmith_uapi::{AttachType, Errno, MapType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -432,11 +432,11 @@ impl Generation {
 
 /// Lets the kernel look after flows as this program does, from now on.
 pub(crate) fn start(sweep: &Prog) -> Result<()> {
-    let answer = sweep.run().data(&[0; 64]).go()?.retval.cast_signed();
-    // The timer is there already: it was the generation before that made it.
-    match Errno(answer.wrapping_neg()) {
-        Errno(0) | Errno::EBUSY => Ok(()),
-        errno => Err(Error::Timer(errno)),
+    let outcome = with_room_for_timers(|| sweep.run().data(&[0; 64]).go())?;
+    let answer = outcome.retval.cast_signed();
+    match answer {
+        0 => Ok(()),
+        errno => Err(Error::Timer(Errno(errno.wrapping_neg()))),
     }
 }
 

@@ -7,6 +7,7 @@
 //! | know why not | [`Error`], [`blame`] |
 //! | attach | [`Prog::attach`] with a [`Target`](target::Target), which gives a [`Link`] |
 //! | run it on given input | [`Prog::run`], [`Outcome`] |
+//! | start timers by such a run | [`with_room_for_timers`] |
 //! | give the kernel functions of its own (struct_ops) | [`ops`] |
 //! | send frames to devices of a namespace | [`Ports`] |
 //! | see what is loaded | [`list`] |
@@ -37,6 +38,7 @@ mod resolve;
 mod run;
 mod source;
 mod tell;
+mod timers;
 mod tracefs;
 
 pub use error::{Error, Kernel, Result};
@@ -48,3 +50,4 @@ pub use prog::Prog;
 pub use run::{Outcome, Run};
 pub use source::NoSource;
 pub use tell::Quoted;
+pub use timers::with_room_for_timers;

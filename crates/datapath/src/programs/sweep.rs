@@ -20,7 +20,7 @@ use crate::layout::{ANSWER, Backend, ENDED, SWEEP_PARTS, Sweeper, Word};
 use crate::shape::{BACKEND_TABLE, SWEEPER, SWEPT, Shape};
 use bpfsmith_asm::dsl::*;
 use bpfsmith_asm::report::Report;
-use bpfsmith_uapi::record;
+use bpfsmith_uapi::{Errno, record};
 use std::time::Duration;
 
 record! {
@@ -45,25 +45,30 @@ record! {
 /// `CLOCK_MONOTONIC`
 const MONOTONIC: i32 = 1;
 
-/// The program that starts the timer, when it is run once, on whatever packet: returns 0 or what
-/// `bpf_timer_init` answers. If the timer runs already, it does from now on what this program says.
+/// The program that starts the timer, when it is run once, on whatever packet: returns 0 or what the kernel answers
+/// where it refuses. If the timer runs already, it does from now on what this program says.
 ///
 /// # Errors
 /// If the checker finds anything wrong with it.
 pub fn sweep(shape: &Shape) -> Result<Program, Report> {
     let context = Context::new(Hook::Xdp, Usual::Device, shape);
-    let key = slot::<u32>("key");
+    let (key, made, refused) = (slot::<u32>("key"), label("made"), label("refused"));
     let tick = tick(&context);
+    // It was the generation before that made it.
+    let is_there = Errno::EBUSY.0.wrapping_neg();
     let code = code![
         store(key.u32(0), 0),
         map_lookup_elem(&SWEEPER, key),
         R0.eq(0).then(ret(1)),
         mov(R6, R0),
         timer_init(R6, &SWEEPER, MONOTONIC),
-        mov(R7, R0),
+        jeq(R0, 0, made),
+        jne(R0, is_there, refused),
+        bind(made),
         timer_set_callback(R6, &tick),
+        jne(R0, 0, refused),
         timer_start(R6, 0, 0),
-        mov(R0, R7),
+        bind(refused),
         exit(),
     ];
     Program::new(ProgType::XDP, "proxy_sweep", code)
