@@ -57,11 +57,14 @@ fn wait() {
     let _ = std::io::stdin().read(&mut [0]);
 }
 
+/// How long flows of UDP may be silent.
+const UDP: Duration = Duration::from_secs(2);
+
 /// Flows of UDP are forgotten soon, and all is told.
 fn serving(known: &Adopted, backends: &[u8]) -> Config {
     Config {
         timeouts: Timeouts {
-            udp: Duration::from_secs(2),
+            udp: UDP,
             round: Duration::from_secs(1),
             ..Timeouts::default()
         },
@@ -210,6 +213,7 @@ fn a_killed_process_leaves_a_proxy_that_another_one_adopts() {
     for session in &mut sessions {
         session.echo(b"its process is dead").unwrap();
     }
+    let begun = std::time::Instant::now();
     for to in asked() {
         assert_eq!(who(node, to), "b0");
         assert_eq!(who_udp(node, to), "b0");
@@ -218,7 +222,8 @@ fn a_killed_process_leaves_a_proxy_that_another_one_adopts() {
     let flows = Handle::open_pin(home.dir().join("v1/maps/backend_flows")).unwrap();
     let flows = Map::<u32, u32>::view(flows).unwrap();
     let count = || -> u32 { (0..4).map(|it| flows.lookup(&it).unwrap().unwrap()).sum() };
-    assert!(count() >= 4, "{}", count());
+    let (now, is_late) = (count(), begun.elapsed() > UDP);
+    assert!(now >= 4 || is_late, "{now} flows");
     let at = std::time::Instant::now();
     while count() > 2 {
         assert!(at.elapsed() < LIMIT, "{} flows stay", count());

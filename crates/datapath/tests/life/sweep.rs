@@ -11,7 +11,7 @@ use bpfsmith_datapath::shape::{Path, SECRET, SWEEPER};
 use bpfsmith_gate::{deadline, needs};
 use bpfsmith_maps::{Handle, Map, View};
 use bpfsmith_prog::Maps;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -52,50 +52,39 @@ const PATHS: [(Family, Protocol); 4] = [
 #[test]
 fn thousands_of_idle_flows_vanish_and_live_ones_stay() {
     needs!(Root, Bpf, NetNs, Veth, BpfLoop, Timer);
-    let config = short();
+    let hour = Duration::from_secs(3600);
+    let mut config = short();
+    config.timeouts.udp = hour;
+    config.timeouts.established = hour;
     inside(&config, Hook::Xdp, |rig| {
         let mut live = Vec::new();
         for (family, protocol) in PATHS {
             let open = |n| rig.open(protocol, client(family, n), listener(family));
-            live.push((open(1_000_000), family, protocol));
+            live.push(open(1_000_000));
             let dead: Vec<Flow> = (0..2000).map(open).collect();
             assert_eq!(dead.len(), 2000);
             assert_eq!(kept(rig, family, protocol), 4002);
         }
         let sum = || (0..4).map(|n| rig.flows_of(n)).sum::<u32>();
+        let all = || PATHS.map(|(family, protocol)| kept(rig, family, protocol));
         assert_eq!(sum(), 8004);
-        for (flow, ..) in &live {
-            rig.send(&flow.answer("A")).expect("nobody sweeps yet");
-        }
         rig.generation.sweep().unwrap();
-        // Packets of one direction alone keep a flow alive, if this machine lets them be sent in time.
-        let mut sent = Instant::now();
-        let mut begun = Instant::now();
-        deadline(LIMIT, || {
-            let late = sent.elapsed() > config.timeouts.udp / 2;
-            sent = Instant::now();
-            for (flow, family, protocol) in &live {
-                if rig.send(&flow.answer("A")).is_none() {
-                    assert!(late, "it is alive");
-                    rig.open(*protocol, client(*family, 1_000_000), listener(*family));
-                }
+        let mut time = Time::new(rig, config.timeouts.round);
+        // Packets of one direction alone keep a flow alive.
+        for _ in 0..3 {
+            time.goes_on(hour * 3 / 4);
+            for flow in &live {
+                rig.send(&flow.answer("A")).expect("it is alive");
             }
-            if late {
-                begun = sent;
-            }
-            let alone = || PATHS.map(|(family, protocol)| kept(rig, family, protocol)) == [2; 4];
-            (begun.elapsed() > config.timeouts.udp * 2 && sum() == 4 && alone()).then_some(())
-        });
-        for (flow, ..) in &live {
-            let asked = rig.send(&flow.ask("A"));
-            assert!(asked.is_some() || sent.elapsed() > config.timeouts.udp / 2);
+            time.is_swept(rig);
+        }
+        deadline(LIMIT, || (sum() == 4 && all() == [2; 4]).then_some(()));
+        for flow in &live {
+            rig.send(&flow.ask("A")).expect("it is alive");
         }
         // And without packets they go as well.
-        deadline(LIMIT, || (sum() == 0).then_some(()));
-        deadline(LIMIT, || {
-            let all = PATHS.map(|(family, protocol)| kept(rig, family, protocol));
-            (all == [0; 4]).then_some(())
-        });
+        time.goes_on(2 * hour);
+        deadline(LIMIT, || (sum() == 0 && all() == [0; 4]).then_some(()));
         let swept = rig.generation.swept().unwrap();
         assert!(swept.removed >= 8004, "{swept:?}");
         assert!(swept.visited > swept.removed, "{swept:?}");

@@ -124,10 +124,11 @@ fn a_cookie_that_comes_back_begins_a_connection() {
                     taken.own = 77;
                     let path = Path::new(family, Protocol::Tcp);
                     let data = taken.acks().flags("PA").bytes(9);
+                    all(stage, &[taken.brings(&shape(taken.acks()))])?;
+                    stage.stay_young();
                     all(
                         stage,
                         &[
-                            taken.brings(&shape(taken.acks())),
                             Step::new(At::Front, &data).drops(Reason::CookieEarly),
                             Step::new(At::Front, &taken.acks()).drops(Reason::CookieEarly),
                             taken.accepts(&[Reason::Answered, Reason::CookieAnswered]),

@@ -171,16 +171,23 @@ fn no_two_flows_are_one_to_a_backend() {
         let first = Talk::new(lane, 1234);
         let mut second = first;
         second.service.set_port(81);
-        rows.push(row(
+        rows.push(story(
             format!("{} while the first opens", name(lane)),
-            [
-                first.opens(),
-                second.opens().drops(Reason::NoPort),
-                first.accepts(),
-                second.opens().drops(Reason::NoPort),
-                first.there_with("PA"),
-                first.back_with("PA"),
-            ],
+            move |stage| {
+                all(stage, &[first.opens()])?;
+                // If it is not established in a second it gives way.
+                stage.stay_young();
+                all(
+                    stage,
+                    &[
+                        second.opens().drops(Reason::NoPort),
+                        first.accepts(),
+                        second.opens().drops(Reason::NoPort),
+                        first.there_with("PA"),
+                        first.back_with("PA"),
+                    ],
+                )
+            },
         ));
         rows.push(story(
             format!("{} other ports do not mind", name(lane)),

@@ -15,6 +15,7 @@ use bpfsmith_prog::target::Xdp;
 use bpfsmith_prog::{Link, Load, Prog};
 use bpfsmith_uapi::map::MapDef;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// By which of the proxy's devices a packet comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +195,29 @@ impl<'a> Stage<'a> {
             match path.family {
                 Family::V4 => self.flows(path, |flows: &mut Flows<Bucket4>| flows.clear()),
                 Family::V6 => self.flows(path, |flows: &mut Flows<Bucket6>| flows.clear()),
+            }
+        }
+    }
+
+    /// Makes all flows look as if they were seen an hour from now: until its next packet none is old, however long this
+    /// machine takes until then.
+    pub(crate) fn stay_young(&self) {
+        let shape = self.generation.shape();
+        let hour = shape.clock.ticks(Duration::from_secs(3600)).unsigned_abs();
+        for path in shape.paths.clone() {
+            match path.family {
+                Family::V4 => self.flows(path, |flows: &mut Flows<Bucket4>| {
+                    for (key, mut flow) in flows.iter().collect::<Vec<_>>() {
+                        flow.seen = flow.seen.wrapping_add(hour);
+                        assert!(flows.change(&key, &flow));
+                    }
+                }),
+                Family::V6 => self.flows(path, |flows: &mut Flows<Bucket6>| {
+                    for (key, mut flow) in flows.iter().collect::<Vec<_>>() {
+                        flow.seen = flow.seen.wrapping_add(hour);
+                        assert!(flows.change(&key, &flow));
+                    }
+                }),
             }
         }
     }

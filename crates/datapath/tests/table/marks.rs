@@ -1,6 +1,6 @@
 //! What becomes of entries that are in somebody's hands, or were.
 
-use crate::races::{hasty, small, vanishes};
+use crate::races::{all_vanishes, patient, small};
 use crate::rig::{Rig, client, inside, listener};
 use crate::state::{table, wrongs};
 use bpfsmith_datapath::config::{Config, Family, Protocol};
@@ -39,7 +39,7 @@ fn nothing_stays_half_taken_out() {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let path = Path::new(Family::V4, protocol);
         let mut config = small(64);
-        hasty(&mut config, 20);
+        patient(&mut config);
         inside(&config, Hook::Xdp, |rig| {
             rig.open(protocol, client(Family::V4, 1), listener(Family::V4));
             rig.begin(protocol, client(Family::V4, 2), listener(Family::V4));
@@ -47,8 +47,7 @@ fn nothing_stays_half_taken_out() {
                 flow.word |= Word::OUTSIDE;
                 true
             });
-            rig.generation.sweep().unwrap();
-            vanishes(rig, || table(rig, path).0);
+            all_vanishes(rig, &config);
         });
     }
 }

@@ -494,7 +494,7 @@ fn ends(day: &mut Day<'_>) {
 #[track_caller]
 fn day(timeouts: Timeouts) {
     let config = busy(timeouts);
-    for _ in 0..5 {
+    for _ in 0..20 {
         let result = inside(&config, Hook::Xdp, |rig| run(&config, rig));
         if result.is_ok() {
             return;
