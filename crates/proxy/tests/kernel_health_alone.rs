@@ -70,7 +70,8 @@ fn a_thousand_targets_have_one_thread() {
         );
     }
     drop(checks);
-    assert_eq!(threads().difference(&before).count(), 0);
+    // A thread that was waited for may be listed for a moment longer.
+    deadline(LIMIT, || threads().is_subset(&before).then_some(()));
     drop(server);
 }
 
@@ -107,11 +108,15 @@ fn only_so_many_connections_are_open_and_none_is_left() {
     }));
     reach(400);
 
-    drop(checks);
     let kept = deadline(LIMIT, || {
         let mut kept = kept.lock().unwrap();
         (kept.len() == 400 - 20 - MOST).then(|| std::mem::take(&mut *kept))
     });
+    // A connection can be accepted before its check has sent anything, and checks that end send nothing more.
+    for stream in &kept {
+        assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+    }
+    drop(checks);
     for mut stream in kept {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).unwrap();

@@ -9,7 +9,7 @@ use bpfsmith_config::{Value, toml};
 use bpfsmith_datapath::config::Protocol;
 use bpfsmith_datapath::connections::State;
 use bpfsmith_datapath::event::{End, Kind, Traffic, What};
-use bpfsmith_gate::needs;
+use bpfsmith_gate::{deadline, needs};
 use bpfsmith_proxy::commands::words::{By, Sort};
 use bpfsmith_proxy::feed::Told;
 use bpfsmith_proxy::listing::{self, Sum};
@@ -22,7 +22,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const CONFIG: &str = r#"
 [[proxies]]
@@ -34,7 +34,10 @@ targets = ["10.20.0.2:8080"]
 [[proxies.routes]]
 source = "10.10.0.11"
 target = "10.20.1.2:8080"
+"#;
 
+/// What is silent is forgotten soon.
+const FORGETFUL: &str = r#"
 [settings]
 timeouts = { udp = "2s" }
 "#;
@@ -42,12 +45,12 @@ timeouts = { udp = "2s" }
 /// What IP and UDP put before the bytes of a datagram.
 const HEADERS: u64 = 28;
 
-/// A proxy that lives as long as it, on the proxy's machine.
+/// A proxy that lives as long as it, on the proxy's machine; its configuration has this besides.
 #[track_caller]
-fn open(world: &World) -> Proxy {
+fn open(world: &World, more: &str) -> Proxy {
     let ports = [&world.proxy.front].into_iter().chain(&world.proxy.backs);
     let names = Value::list(ports.map(|port| port.name.as_str().into()));
-    let mut document = Document::read(CONFIG).unwrap();
+    let mut document = Document::read(&format!("{CONFIG}{more}")).unwrap();
     document.set("settings.devices", &names).unwrap();
     let opened = world
         .proxy
@@ -101,7 +104,7 @@ fn connections_and_their_sums() {
     needs!(NetNs, Veth, Tcx, Bpffs);
     let world = World::new(2, 2);
     let _servers = world.serve(SERVED);
-    let proxy = open(&world);
+    let proxy = open(&world, "");
     let sockets = [0, 1].map(|it: usize| datagrams(&world.clients[it].node, asked(80)));
     let (there0, back0) = talk(&sockets[0], 3, 72);
     let (there1, back1) = talk(&sockets[1], 2, 100);
@@ -226,7 +229,7 @@ fn events_as_an_iterator_and_as_a_stream() {
     needs!(NetNs, Veth, Tcx, Bpffs);
     let world = World::new(2, 2);
     let _servers = world.serve(SERVED);
-    let proxy = open(&world);
+    let proxy = open(&world, FORGETFUL);
     let (mut iterator, mut stream) = (proxy.events(100), proxy.events(100));
     let silent = datagrams(&world.client().node, asked(80));
     talk(&silent, 1, 10);
@@ -238,11 +241,16 @@ fn events_as_an_iterator_and_as_a_stream() {
         proxy.change(set).unwrap();
     };
     switch(true);
-    let sockets = [0, 1].map(|it: usize| datagrams(&world.clients[it].node, asked(80)));
-    let said = [
-        talk(&sockets[0], 3, 72),
-        talk(&sockets[1], 2, 100),
-    ];
+    // Whoever is silent for too long in between has two connections: then others talk.
+    let (sockets, said) = deadline(LIMIT, || {
+        let begun = Instant::now();
+        let sockets = [0, 1].map(|it: usize| datagrams(&world.clients[it].node, asked(80)));
+        let said = [
+            talk(&sockets[0], 3, 72),
+            talk(&sockets[1], 2, 100),
+        ];
+        (begun.elapsed() < Duration::from_millis(1500)).then_some((sockets, said))
+    });
     let ours = |told: &Told| {
         let mut ours = sockets.iter();
         ours.any(|it| it.local_addr().unwrap() == told.event.client)
@@ -320,7 +328,7 @@ fn changes_of_the_library() {
     needs!(NetNs, Veth, Tcx, Bpffs);
     let world = World::new(2, 2);
     let _servers = world.serve(SERVED);
-    let proxy = open(&world);
+    let proxy = open(&world, "");
     let who = |client: usize, port: u16| {
         let socket = datagrams(&world.clients[client].node, asked(port));
         ask(&socket, b"who?").unwrap()
