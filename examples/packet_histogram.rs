@@ -138,7 +138,7 @@ fn exchange(net: &Pair) -> Result<(), Box<dyn Error>> {
         .server
         .run(|| UdpSocket::bind((net.server.v4(), PORT)))??;
     let outbox = net.client.run(|| UdpSocket::bind((net.client.v4(), 0)))??;
-    inbox.set_read_timeout(Some(Duration::from_secs(5)))?;
+    inbox.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut datagram = [0; 2048];
     for (size, count) in SENT {
         let payload = vec![0; (size - HEADERS) as usize];

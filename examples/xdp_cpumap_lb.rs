@@ -205,7 +205,7 @@ impl Bench {
         ethtool.disable(net.client.port.index, Feature::TX_CHECKSUM)?;
         let to = (net.server.v4(), PORT);
         let inbox = net.server.run(|| UdpSocket::bind(to))??;
-        inbox.set_read_timeout(Some(Duration::from_secs(5)))?;
+        inbox.set_read_timeout(Some(Duration::from_secs(20)))?;
         let outbox = |n| -> Done<UdpSocket> {
             let from = (net.client.v4(), 20_000 + n);
             let outbox = net.client.run(|| UdpSocket::bind(from))??;
@@ -275,7 +275,7 @@ impl Bench {
     /// Compares what the kernel told of its queues with what was sent. It tells of packets that are
     /// already on their way: wait for it.
     fn check_told(&self, sent: u64) -> Done<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let of = |index| self.told.lookup(&index).map(Option::unwrap_or_default);
             let counts = [

@@ -93,7 +93,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         outbox.send_to(&count.to_ne_bytes(), server)?;
     }
 
-    inbox.set_read_timeout(Some(Duration::from_secs(5)))?;
+    inbox.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut datagram = [0; 8];
     for count in 0..SENT {
         inbox.recv(&mut datagram)?;
@@ -120,7 +120,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
     link.detach()?;
     outbox.send_to(b"detached", (net.server.v4(), BLOCKED))?;
     blocked.set_nonblocking(false)?;
-    blocked.set_read_timeout(Some(Duration::from_secs(5)))?;
+    blocked.set_read_timeout(Some(Duration::from_secs(20)))?;
     let length = blocked.recv(&mut datagram)?;
     println!(
         "detached: {:?} arrives at {BLOCKED}",

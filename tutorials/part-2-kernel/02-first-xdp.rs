@@ -127,7 +127,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
 
 fn arrives(inbox: &UdpSocket, wanted: &[u8]) -> Result<(), Box<dyn Error>> {
     inbox.set_nonblocking(false)?;
-    inbox.set_read_timeout(Some(Duration::from_secs(5)))?;
+    inbox.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut datagram = [0; 64];
     let length = inbox.recv(&mut datagram)?;
     let datagram = &datagram[..length];
@@ -147,7 +147,7 @@ fn nothing_arrives(inbox: &UdpSocket) -> Result<(), Box<dyn Error>> {
 }
 
 fn wait_for(mut holds: impl FnMut() -> Result<bool, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds()? {
         if Instant::now() > deadline {
             return Err("nothing was counted for 5 seconds".into());

@@ -137,7 +137,7 @@ fn in_order(prog: &Prog, frames: &mut RingBuf) -> Result<(), Box<dyn Error>> {
 fn with_waiting(prog: &Prog, set: &mut RingSet) -> Result<(), Box<dyn Error>> {
     let polled = std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            set.poll(Some(Duration::from_secs(5)), |ring, record| {
+            set.poll(Some(Duration::from_secs(20)), |ring, record| {
                 println!("woken up by ring {ring}: {} bytes", record.len());
             })
         });

@@ -264,7 +264,7 @@ fn switches_are_counted() -> Checked {
     let load = Load::new(&program).to(&event)?.set(&THREAD, &thread()?)?;
     let prog = load.load()?;
     let link = prog.attach(&event)?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while prog.read(&SWITCHES)?.seen < 10 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -77,7 +77,7 @@ impl Bench {
             .unwrap();
         client.connect("10.0.0.1:7").unwrap();
         server
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(30)))
             .unwrap();
         let mut bench = Bench {
             net,

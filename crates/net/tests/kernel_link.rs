@@ -70,7 +70,7 @@ fn a_device_comes_up_when_both_ends_are_up() {
         "wait for RTM_GETLINK IFLA_OPERSTATE up \"a\": it did not happen within 5ms"
     );
     node.net.set_up(b.index).unwrap();
-    let a = node.net.wait_up(a.index, Duration::from_secs(10)).unwrap();
+    let a = node.net.wait_up(a.index, Duration::from_secs(30)).unwrap();
     assert_eq!(a.state, OperState::UP);
     node.net.set_down(a.index).unwrap();
     assert!(!node.net.link("a").unwrap().flags.is_up());
@@ -371,7 +371,7 @@ fn a_bridge_carries_packets_between_its_ports() {
             .unwrap();
         switch.net.set_up(port).unwrap();
         node.net.set_up(eth0).unwrap();
-        node.net.wait_up(eth0, Duration::from_secs(10)).unwrap();
+        node.net.wait_up(eth0, Duration::from_secs(30)).unwrap();
     }
     switch.net.set_up(br).unwrap();
     switch.net.wait_up(br, Duration::from_secs(30)).unwrap();
@@ -382,7 +382,7 @@ fn a_bridge_carries_packets_between_its_ports() {
     let client = left.run(|| UdpSocket::bind("10.5.0.1:0")).unwrap().unwrap();
     client.send_to(b"over the bridge", "10.5.0.2:5000").unwrap();
     server
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     let mut buffer = [0; 64];
     let (len, from) = server.recv_from(&mut buffer).unwrap();

@@ -14,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
 fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
@@ -349,7 +349,12 @@ fn addresses_are_added_listed_and_deleted() {
         .ns
         .set_sysctl("ipv6/conf/client0/accept_dad", "1")
         .unwrap();
-    // Asking for duplicates takes about a second; until then the address is on trial.
+    // Asking for duplicates takes about a second each time; until then the address is on trial.
+    net.client
+        .node
+        .ns
+        .set_sysctl("ipv6/conf/client0/dad_transmits", "100")
+        .unwrap();
     nl.add_address(&Address::new(index, prefix("fd00::78/128")).flags(0))
         .unwrap();
     let listed = nl.addresses().unwrap();

@@ -172,6 +172,6 @@ fn a_loaded_program_is_listed_counted_and_dumped() {
     assert_eq!(runs, 10);
     drop(listed);
     let gone = |id: u32| list::progs().unwrap().iter().all(|prog| prog.id != id);
-    let patience = std::time::Duration::from_secs(5);
+    let patience = std::time::Duration::from_secs(20);
     bpfsmith_gate::deadline(patience, || gone(about.id).then_some(()));
 }
