@@ -150,7 +150,7 @@ fn wait_for(mut holds: impl FnMut() -> Result<bool, Box<dyn Error>>) -> Result<(
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds()? {
         if Instant::now() > deadline {
-            return Err("nothing was counted for 5 seconds".into());
+            return Err("nothing was counted for 20 seconds".into());
         }
         std::thread::yield_now();
     }

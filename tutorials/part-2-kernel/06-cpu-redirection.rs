@@ -260,7 +260,7 @@ fn wait_for(
     let deadline = Instant::now() + Duration::from_secs(20);
     while count()? < wanted {
         if Instant::now() > deadline {
-            return Err("nothing was counted for 5 seconds".into());
+            return Err("nothing was counted for 20 seconds".into());
         }
         std::thread::yield_now();
     }

@@ -164,7 +164,7 @@ fn defaults_are_what_is_said() {
         ("groups.targets", r#"[{"address": "a:1"}]"#),
         ("proxies.routes", r#"[{"source": "::/0", "group": "x"}]"#),
     ]);
-    // Those of the datapath are not written down: it has its own, which the proxy's test of this name compares.
+    // Those of the datapath are not written down: it has its own, which `proxy/tests/reference.rs` compares.
     let of_datapath = [
         "source_ports",
         "flows",

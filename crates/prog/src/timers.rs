@@ -11,9 +11,9 @@ const TRIES: u32 = 100;
 ///
 /// Linux 6.18 takes a timer's memory only from what the processor has at hand in pieces of its size, and gets no more
 /// for it: when the last one is gone, no timer is made on that processor, however much memory is free, until
-/// somebody else needs a piece of that size. On a machine where nobody does, that is about each twentieth timer. The end
-/// of a pipe is as large and gets what it needs, and then there is some for timers too: so one is opened and closed
-/// before each new try.
+/// somebody else needs a piece of that size. On a machine where nobody does, that is about each twentieth timer. A pipe
+/// is as large, and the kernel gets what it needs for one: then there is some for timers too, so one is opened and
+/// closed before each new try.
 ///
 /// # Errors
 /// When the program cannot be run. If no pipe can be had, or memory really is short, the answer is `-ENOMEM` still.

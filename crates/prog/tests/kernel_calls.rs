@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
 use bpfsmith_asm::dsl::*;
-use bpfsmith_gate::{deadline, needs};
+use bpfsmith_gate::{deadline, needs, rounds};
 use bpfsmith_maps::{Map, ObjectMap, Timer};
 use bpfsmith_prog::{Error, Lines, Load, Maps, Prog, list, with_room_for_timers};
 use bpfsmith_sys::object::{self, Kind};
@@ -408,7 +408,7 @@ fn there_is_room_for_each_of_many_timers() {
     let mut maps = Maps::new();
     let prog = load_with(&mut maps, &program);
     let mut short = 0;
-    for number in 0_u32..2000 {
+    for number in 0..rounds(2000) {
         let mut packet = PACKET;
         packet[..4].copy_from_slice(&number.to_ne_bytes());
         let mut tries = 0;

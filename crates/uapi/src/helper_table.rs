@@ -487,8 +487,7 @@ macro_rules! for_each_helper {
                 -> Scalar, "5.14", Only[SYSCALL];
             /// Closes an fd of the current task.
             168 sys_close(fd: Scalar) -> Errno, "5.14", Only[SYSCALL];
-            /// Prepares a timer that lies in a value of `map`. Linux 6.18 answers `-ENOMEM` also where memory is free: then
-            /// what makes timers runs again with `bpfsmith_prog::with_room_for_timers`.
+            /// Prepares a timer that lies in a value of `map`; on Linux 6.18 `-ENOMEM` may be no want of memory.
             169 timer_init(timer: Timer, map: MapPtr, flags: Scalar) -> Errno, "5.15", Any;
             /// Chooses the function that the timer calls.
             170 timer_set_callback(timer: Timer, callback_fn: Func) -> Errno, "5.15", Any;

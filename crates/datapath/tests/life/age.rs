@@ -52,24 +52,30 @@ impl Time {
 
     /// Flows become older by so much.
     pub(crate) fn goes_on(&mut self, by: Duration) {
-        self.goes_on_until(self.now() + self.ticks(by));
+        let mut left = self.ticks(by);
+        while left > 0 {
+            left -= self.adds(left);
+        }
     }
 
     /// Goes on until then, if that is not over.
     pub(crate) fn goes_on_until(&mut self, then: u64) {
+        while self.adds(then.saturating_sub(self.now())) > 0 {}
+    }
+
+    /// Makes flows older by so much or a part of it, and says by how much.
+    fn adds(&mut self, ticks: u64) -> u64 {
         /// More at once would be the past.
         const MOST: u64 = 1 << 30;
-        loop {
-            let left = then.saturating_sub(self.now()).min(MOST);
-            if left == 0 {
-                return;
-            }
-            let back = u32::try_from(left).unwrap().wrapping_neg();
+        let ticks = ticks.min(MOST);
+        if ticks > 0 {
+            let back = u32::try_from(ticks).unwrap().wrapping_neg();
             let mut data = [0; 64];
             data[..4].copy_from_slice(&back.to_ne_bytes());
             assert_eq!(self.prog.run().data(&data).go().unwrap().retval, 0);
-            self.added += left;
+            self.added += ticks;
         }
+        ticks
     }
 
     /// Waits until the kernel has looked at all flows as they are now.

@@ -20,8 +20,8 @@ const MOST: usize = 16;
 /// How long a target may take that has no checks of its own.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What checks take besides their own time: they begin at once, but not on a machine that is very busy. All of them
-/// have an end of their own, so that nobody waits so long elsewhere.
+/// What checks take besides their own time: each ends by that, so this is waited for only where the machine is too
+/// busy to do them.
 const SLACK: Duration = Duration::from_secs(10);
 
 /// The network, as the kernel has it.
