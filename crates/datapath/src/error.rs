@@ -44,7 +44,7 @@ pub enum Error {
     Clock(Errno),
     /// The kernel does not start the timer that looks after flows.
     #[error(
-        "the timer of map sweeper: {0} (the map must be open or pinned, and have its BTF; ENOMEM: memory is short)"
+        "the timer of map sweeper: {0} (the map must be open or pinned, and have its BTF; where it is ENOMEM, free memory)"
     )]
     Timer(Errno),
     /// No random numbers are to be had.

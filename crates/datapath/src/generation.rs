@@ -433,8 +433,7 @@ impl Generation {
 /// Lets the kernel look after flows as this program does, from now on.
 pub(crate) fn start(sweep: &Prog) -> Result<()> {
     let outcome = with_room_for_timers(|| sweep.run().data(&[0; 64]).go())?;
-    let answer = outcome.retval.cast_signed();
-    match answer {
+    match outcome.retval.cast_signed() {
         0 => Ok(()),
         errno => Err(Error::Timer(Errno(errno.wrapping_neg()))),
     }
